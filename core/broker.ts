@@ -1,0 +1,360 @@
+import { join } from "node:path";
+import { Admin } from "./admin/commands.ts";
+import { aggregate, collectSeries, seriesKey } from "./admin/metrics.ts";
+import { publishSystree } from "./admin/systree.ts";
+import type { Broker, BrokerOptions, SessionInfo } from "./broker-types.ts";
+import { singleNode } from "./cluster/single.ts";
+import { loadConfig } from "./config/load.ts";
+import type { Config } from "./config/types.ts";
+import { Counters } from "./counters.ts";
+import { NautilusError } from "./errors.ts";
+import { HookRegistry } from "./hooks/registry.ts";
+import type { Plugin } from "./hooks/types.ts";
+import { createListener } from "./listeners/listener.ts";
+import type { Listener, ListenerSettings, Transport } from "./listeners/types.ts";
+import { createLogger, type Logger } from "./logger.ts";
+import { Router } from "./routing/router.ts";
+import { Commits } from "./session/commits.ts";
+import type { Core } from "./session/core.ts";
+import { SessionManager } from "./session/manager.ts";
+import { Flusher } from "./session/outbox.ts";
+import { reauthorize } from "./session/reauthorize.ts";
+import { Session } from "./session/session.ts";
+import { sessionSettings } from "./session/settings.ts";
+import { EmbeddedStore } from "./store/embedded/embedded-store.ts";
+import { MemoryStore } from "./store/memory/memory-store.ts";
+import type { Store } from "./store/types.ts";
+import { TimerWheel } from "./timers.ts";
+
+/** What a process that has loaded its configuration hands in. */
+export interface LoadedOptions {
+  config: Config;
+  logger: Logger;
+  plugins?: readonly Plugin[];
+}
+
+/** Builds the parts, starts them in order and returns the running broker. */
+export async function createBroker(options: BrokerOptions | LoadedOptions): Promise<Broker> {
+  const loaded = "config" in options ? options : loadEmbedded(options);
+  const broker = new RunningBroker(loaded.config, loaded.logger);
+  await broker.start(loaded.plugins ?? []);
+  return broker;
+}
+
+function loadEmbedded(options: BrokerOptions): LoadedOptions {
+  const hasStore = options.dataDir !== undefined;
+  const { config, errors } = loadConfig({
+    isEmbedded: options.configFile === undefined,
+    ...(options.configFile === undefined ? {} : { file: options.configFile }),
+    values: { ...(hasStore ? {} : { "store.type": "memory" }), ...options.settings },
+    ...(options.dataDir === undefined ? {} : { dataDir: options.dataDir }),
+    plugins: (options.plugins ?? []).map((plugin) => plugin.name),
+  });
+  if (config === undefined)
+    throw new NautilusError("CONFIG_INVALID", { errors: errors.join("\n") });
+  return {
+    config,
+    logger: createLogger({ level: options.logLevel ?? "error" }),
+    plugins: options.plugins ?? [],
+  };
+}
+
+class RunningBroker implements Broker {
+  private readonly config: Config;
+  private readonly log: Logger;
+  private readonly core: Core;
+  private readonly store: Store;
+  private readonly admin: Admin;
+  private readonly timers: NodeJS.Timeout[] = [];
+  private listeners: Listener[] = [];
+  private closing: Promise<void> | undefined;
+
+  constructor(config: Config, log: Logger) {
+    this.config = config;
+    this.log = log;
+    this.store = buildStore(config, log);
+    const counters = new Counters();
+    const hooks = new HookRegistry((plugin, hook, failure) => {
+      log.limited(`plugin failed ${hook}`, 1).error("plugin call failed", {
+        plugin,
+        hook,
+        cause: failure instanceof Error ? failure.message : String(failure),
+      });
+    });
+    const router = new Router(this.store, counters, {
+      topicDepthMax: config.int("topic_max_depth"),
+      overlappingOnce: config.text("overlapping_subscriptions") === "once",
+      random: Math.random,
+    });
+    const core = {
+      store: this.store,
+      cluster: singleNode(config.text("nodename")),
+      router,
+      hooks,
+      counters,
+      wheel: new TimerWheel(),
+      flusher: new Flusher(),
+      commits: new Commits(this.store),
+      log,
+      settings: sessionSettings(config),
+      random: Math.random,
+      wallMs: Date.now,
+    };
+    // The manager is one of the parts it works with.
+    this.core = Object.assign(core, { manager: undefined as unknown as SessionManager });
+    Object.assign(this.core, { manager: new SessionManager(this.core) });
+    this.admin = new Admin(this);
+  }
+
+  async start(plugins: readonly Plugin[]): Promise<void> {
+    const { core, config } = this;
+    core.hooks.enableAll(plugins);
+    config.onChange(() => {
+      core.settings = sessionSettings(config);
+    });
+    await this.store.open();
+    try {
+      core.wheel.start();
+      await core.manager.restore();
+      this.listeners = config.listeners.map((settings) => this.buildListener(settings));
+      await Promise.all(this.listeners.map((listener) => this.startListener(listener)));
+    } catch (error) {
+      await this.close();
+      throw error;
+    }
+    // Retained messages may be many: clients that subscribe earlier wait for theirs only.
+    void core.router.retained.load().catch((cause: unknown) => {
+      this.log.error("retained messages could not be read", { cause: String(cause) });
+    });
+    this.startJobs();
+    this.warnAboutAnonymous(plugins);
+  }
+
+  private buildListener(settings: ListenerSettings): Listener {
+    const { core, log } = this;
+    return createListener(
+      settings,
+      {
+        onTransport: (transport: Transport) => transport.start(new Session(core, transport)),
+        onRefused: (_, peer, reason) => {
+          core.counters.socketError++;
+          log.limited("connection refused", 10).info("connection refused", {
+            listener: `${settings.kind}.${settings.name}`,
+            peer: peer.address,
+            reason,
+          });
+        },
+      },
+      { logger: log },
+    );
+  }
+
+  /** A listener that cannot start is logged and skipped, as in VerneMQ; without any, the start fails. */
+  private async startListener(listener: Listener): Promise<void> {
+    const { settings } = listener;
+    try {
+      await listener.start();
+      this.log.info("listener started", {
+        listener: `${settings.kind}.${settings.name}`,
+        address: settings.unixSocket
+          ? settings.address
+          : `${settings.address}:${listener.boundPort}`,
+      });
+    } catch (error) {
+      if (this.config.listeners.length === 1 || this.config.isFirstRun) throw error;
+      this.log.error("listener could not be started", {
+        listener: `${settings.kind}.${settings.name}`,
+        cause: error instanceof Error ? error.message : String(error),
+      });
+      this.listeners = this.listeners.filter((other) => other !== listener);
+    }
+  }
+
+  private startJobs(): void {
+    const { config, core } = this;
+    const intervalMs = config.int("systree_interval");
+    if (config.flag("systree_enabled") && intervalMs > 0) {
+      const options = {
+        nodeName: config.text("nodename"),
+        mountpoint: config.text("systree_mountpoint"),
+        qos: config.int("systree_qos"),
+        retain: config.flag("systree_retain"),
+      };
+      this.every(intervalMs, () => publishSystree(core.router, core, options));
+    }
+    const expireS = config.int("expire_retain_cache");
+    if (expireS > 0) this.every(expireS * 1000, () => core.router.retained.dropExpired(Date.now()));
+  }
+
+  private every(ms: number, job: () => void): void {
+    const timer = setInterval(job, ms);
+    timer.unref();
+    this.timers.push(timer);
+  }
+
+  private warnAboutAnonymous(plugins: readonly Plugin[]): void {
+    const skipped = plugins.filter(
+      ({ hooks }) => hooks.auth_on_register ?? hooks.auth_on_register_m5 ?? hooks.on_auth_m5,
+    );
+    if (this.core.settings.allowAnonymous !== "on" || skipped.length === 0) return;
+    this.log.warn("allow_anonymous = on: these plugins are not asked who may connect", {
+      plugins: skipped.map((plugin) => plugin.name).join(", "),
+      hint: "use allow_anonymous = off, or hooks to ask them and accept when none answers",
+    });
+  }
+
+  // ---- what callers see
+
+  port(kind: ListenerSettings["kind"] = "tcp", name?: string): number {
+    const found = this.listeners.find(
+      ({ settings }) => settings.kind === kind && (name === undefined || settings.name === name),
+    );
+    if (found === undefined) {
+      throw new NautilusError("NO_SUCH_LISTENER", { listener: `${kind}.${name ?? "*"}` });
+    }
+    return found.boundPort;
+  }
+
+  metrics(): Record<string, number> {
+    return Object.fromEntries(aggregate(collectSeries(this.core)));
+  }
+
+  metricSeries(): Record<string, number> {
+    return Object.fromEntries(
+      collectSeries(this.core).map((series) => [seriesKey(series), series.value]),
+    );
+  }
+
+  sessions(): SessionInfo[] {
+    const all: SessionInfo[] = [];
+    for (const subscriber of this.core.manager.subscribers.values()) {
+      const session = subscriber.session;
+      all.push({
+        client_id: subscriber.clientId,
+        mountpoint: subscriber.mountpoint,
+        user: subscriber.username,
+        is_online: session !== undefined,
+        peer_host: session?.transport.peer.address,
+        peer_port: session?.transport.peer.port,
+        protocol: subscriber.protocolLevel,
+        clean_session: subscriber.sessionExpiryS === 0,
+        queue_size: session?.out.queue.size ?? subscriber.queue.offlineSize,
+        inflight: session?.out.inflight.count ?? 0,
+        subscriptions: [...(subscriber.subscriptions?.values() ?? [])].map(({ filter, qos }) => ({
+          topic: filter,
+          qos,
+        })),
+      });
+    }
+    return all;
+  }
+
+  disconnectClient(
+    clientId: string,
+    options: { mountpoint?: string; cleanup?: boolean } = {},
+  ): boolean {
+    const { mountpoint = "", cleanup = false } = options;
+    return this.core.manager.disconnect(mountpoint, clientId, cleanup);
+  }
+
+  reauthorize(
+    clientId: string,
+    options: { mountpoint?: string; username?: string } = {},
+  ): Promise<{ removed: string[]; added: string[] }> {
+    return reauthorize(this.core, clientId, options);
+  }
+
+  retained(mountpoint = ""): { topic: string; payload: Buffer; qos: number }[] {
+    return this.core.router.retained
+      .list(mountpoint)
+      .map(({ topic, payload, qos }) => ({ topic, payload, qos }));
+  }
+
+  deleteRetained(topic: string, mountpoint = ""): boolean {
+    return this.core.router.retained.delete(mountpoint, topic);
+  }
+
+  set(key: string, value: string): void {
+    this.config.set(key, value);
+  }
+
+  listenerInfo(): { kind: string; name: string; address: string; port: number; open: number }[] {
+    return this.listeners.map(({ settings, boundPort, connections }) => ({
+      kind: settings.kind,
+      name: settings.name,
+      address: settings.address,
+      port: boundPort,
+      open: connections,
+    }));
+  }
+
+  async stopListener(
+    kind: string,
+    name: string,
+    options: { killSessions?: boolean } = {},
+  ): Promise<boolean> {
+    const found = this.listeners.find(
+      ({ settings }) => settings.kind === kind && settings.name === name,
+    );
+    if (found === undefined) return false;
+    const stopped = found.stop();
+    if (options.killSessions === true) {
+      for (const session of [...this.core.manager.sessions()]) {
+        if (session.transport.listener !== found.settings) continue;
+        session.end({ code: 0x98, reason: "listener stopped", publishWill: true });
+      }
+    }
+    await stopped;
+    this.listeners = this.listeners.filter((other) => other !== found);
+    return true;
+  }
+
+  enablePlugin(plugin: Plugin): void {
+    this.core.hooks.enable(plugin);
+  }
+
+  disablePlugin(name: string): boolean {
+    return this.core.hooks.disable(name);
+  }
+
+  control(
+    command: string,
+    args: readonly string[],
+  ): Promise<{ exit: number; stdout: string; stderr: string }> {
+    return this.admin.run([command, ...args]);
+  }
+
+  close(): Promise<void> {
+    this.closing ??= this.shutDown();
+    return this.closing;
+  }
+
+  private async shutDown(): Promise<void> {
+    for (const timer of this.timers) clearInterval(timer);
+    const stopped = Promise.allSettled(this.listeners.map((listener) => listener.stop()));
+    this.core.manager.stop();
+    await stopped;
+    await this.store.close();
+    this.core.wheel.stop();
+    this.log.flush();
+  }
+}
+
+function buildStore(config: Config, log: Logger): Store {
+  if (config.text("store.type") === "memory") return new MemoryStore();
+  const store = new EmbeddedStore({
+    folder: join(config.dataDir, "store"),
+    sync: config.flag("store.sync"),
+    onDamaged: (key, reason) => log.error("damaged record set aside", { key, reason }),
+    onRepair: (cause) =>
+      log.error("the store was damaged and is being repaired", {
+        cause: String(cause),
+      }),
+  });
+  store.onError = (error) => {
+    log.limited("store write", 1).error("the store cannot be written; nothing is acknowledged", {
+      cause: error.message,
+    });
+  };
+  return store;
+}

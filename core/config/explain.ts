@@ -1,0 +1,109 @@
+import { type Loaded, type LoadOptions, loadConfig, originText } from "./load.ts";
+import { allowedText, rowOf } from "./schema.ts";
+import { type Support, supportOf } from "./support.ts";
+import { unknownKey } from "./unknown-key.ts";
+
+/** What a command prints, and its exit code. Every line ends with a line end. */
+export interface Answer {
+  readonly exit: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** `config check`: notices and "config is OK", or all errors and exit code 1. */
+export function checkConfig(options: LoadOptions): Answer {
+  const loaded = loadConfig(options);
+  const ok = loaded.config === undefined ? [] : ["config is OK"];
+  return {
+    exit: loaded.config === undefined ? 1 : 0,
+    stdout: lines([...loaded.notices.map((notice) => `notice: ${notice}`), ...ok]),
+    stderr: lines(loaded.errors),
+  };
+}
+
+/**
+ * `config show`: what was written, in file syntax with its origin; with `isEffective` also the
+ * defaults, save those that only steer the Erlang machine.
+ */
+export function showConfig(options: LoadOptions, isEffective: boolean): Answer {
+  const loaded = loadConfig(options);
+  if (loaded.config === undefined) return refusal(loaded);
+  const shown: { setting: string; origin: string }[] = [];
+  for (const { key, row, text, origin } of loaded.config.settings()) {
+    if (origin.kind === "default" && (!isEffective || row.erlangOnly === true)) continue;
+    shown.push({ setting: `${key} = ${fileSyntax(text)}`, origin: originText(origin) });
+  }
+  // Long values do not push the comments of all others to the right.
+  const width = Math.min(50, Math.max(0, ...shown.map(({ setting }) => setting.length)));
+  return {
+    exit: 0,
+    stdout: lines(shown.map(({ setting, origin }) => `${setting.padEnd(width)}   # ${origin}`)),
+    stderr: "",
+  };
+}
+
+/** `config describe KEY`: its row, and the value in effect. */
+export function describeKey(options: LoadOptions, key: string): Answer {
+  const row = rowOf(key);
+  if (row === undefined) {
+    return { exit: 1, stdout: "", stderr: lines([`${key}: ${unknownKey(key)}`]) };
+  }
+  const loaded = loadConfig(options);
+  const facts: [name: string, text: string | undefined][] = [
+    ["type", row.type],
+    ["allowed", allowedText(row)],
+    ["default", row.default === undefined ? "none" : fileSyntax(row.default)],
+    ["example", row.example],
+    ["unit", row.unit],
+    ["changes", row.live === true ? "live (vmq-admin set)" : "with a restart"],
+    ["since", row.since],
+    ["support", supportText(supportOf(row))],
+    ["effective", effectiveText(loaded, key)],
+  ];
+  const known = facts.flatMap(([name, text]) =>
+    text === undefined ? [] : [`  ${`${name}:`.padEnd(11)}${text}`],
+  );
+  return { exit: 0, stdout: lines([key, `  ${row.doc}`, ...known]), stderr: "" };
+}
+
+/** A value as vernemq.conf would hold it. */
+export function fileSyntax(text: string): string {
+  const needsQuotes =
+    text === "" || /[#\n]/.test(text) || text.startsWith("'") || text !== text.trim();
+  if (!needsQuotes) return text;
+  return /['\n]/.test(text) ? `'''${text}'''` : `'${text}'`;
+}
+
+function effectiveText(loaded: Loaded, key: string): string {
+  if (loaded.config === undefined) return "unknown, the configuration has errors";
+  for (const setting of loaded.config.settings()) {
+    if (setting.key !== key) continue;
+    return `${fileSyntax(setting.text)}   # ${originText(setting.origin)}`;
+  }
+  return "unset";
+}
+
+function supportText(support: Support): string {
+  switch (support.kind) {
+    case "works":
+      return "yes";
+    case "later":
+      return `not supported yet (${support.feature})`;
+    case "cluster":
+      return "accepted; clustering is not supported yet";
+    case "erlang":
+      return "accepted, without effect here";
+    case "elsewhere":
+      return `accepted; ${support.why}`;
+    default:
+      return support satisfies never;
+  }
+}
+
+function refusal(loaded: Loaded): Answer {
+  return { exit: 1, stdout: "", stderr: lines(loaded.errors) };
+}
+
+function lines(texts: readonly string[]): string {
+  return texts.map((text) => `${text}\n`).join("");
+}

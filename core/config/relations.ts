@@ -1,0 +1,41 @@
+import type { Setting } from "./config.ts";
+import type { Complaint } from "./listener-settings.ts";
+import { keyWords } from "./schema.ts";
+
+/** Faults between several keys, outside of listeners. A key that is wrong by itself is written too. */
+export function relationFaults(
+  settings: ReadonlyMap<string, Setting>,
+  isWritten: (key: string) => boolean,
+): Complaint[] {
+  return [...webhookFaults(settings, isWritten), ...syslogFaults(settings)];
+}
+
+/** A configured webhook needs both its hook and its endpoint. */
+function webhookFaults(
+  settings: ReadonlyMap<string, Setting>,
+  isWritten: (key: string) => boolean,
+): Complaint[] {
+  const faults: Complaint[] = [];
+  for (const setting of settings.values()) {
+    const [, name = "", option = ""] = keyWords(setting.key);
+    if (setting.row.key !== `vmq_webhooks.$name.${option}`) continue;
+    if (option !== "hook" && option !== "endpoint") continue;
+    const other = `vmq_webhooks.${name}.${option === "hook" ? "endpoint" : "hook"}`;
+    if (!isWritten(other)) faults.push({ setting, wrong: `${other} is not defined` });
+  }
+  return faults;
+}
+
+/** Syslog over TLS exists only in the newer format, and needs to know whom to trust. */
+function syslogFaults(settings: ReadonlyMap<string, Setting>): Complaint[] {
+  const protocol = settings.get("log.syslog.remote.protocol");
+  if (protocol?.text !== "tls") return [];
+  const faults: Complaint[] = [];
+  if (settings.get("log.syslog.format")?.text !== "rfc5424") {
+    faults.push({ setting: protocol, wrong: "tls needs log.syslog.format = rfc5424" });
+  }
+  if ((settings.get("log.syslog.remote.tls.cafile")?.text ?? "") === "") {
+    faults.push({ setting: protocol, wrong: "tls needs log.syslog.remote.tls.cafile" });
+  }
+  return faults;
+}

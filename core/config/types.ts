@@ -1,0 +1,36 @@
+import type { ListenerSettings } from "../listeners/types.ts";
+
+/** Where a value came from, for `config show --effective` and error messages. */
+export type Origin =
+  | { kind: "default" }
+  | { kind: "file"; file: string; line: number }
+  | { kind: "environment"; variable: string }
+  | { kind: "set" };
+
+export type ConfigValue = string | number | boolean | readonly (string | number)[] | undefined;
+
+/** Checked configuration. Accessors throw on an unknown key or a wrong type: that is a programmer's mistake. */
+export interface Config {
+  /** A flag (`on`/`off`) as boolean. */
+  flag(key: string): boolean;
+  /** An integer, byte size (bytes), percent or duration (seconds) as number; literals such as `infinity`, `never` or `client` as documented at the schema row. */
+  int(key: string): number;
+  /** An enum, string, file or directory as text; "" when unset. */
+  text(key: string): string;
+  list(key: string): readonly (string | number)[];
+  /** Raw typed value of any key, also of a free-name key such as `plugins.foo.path`; undefined when unset. */
+  value(key: string): ConfigValue;
+  /** Every key that is set or has a default, with its origin. */
+  entries(): IterableIterator<{ key: string; value: ConfigValue; origin: Origin }>;
+  /** Keys set below a prefix, such as `plugins.`, in file order. */
+  keysBelow(prefix: string): string[];
+  /** MQTT listeners (tcp, ssl, ws, wss) with inheritance applied. */
+  readonly listeners: readonly ListenerSettings[];
+  /** True when no configuration file was given or found. */
+  readonly isFirstRun: boolean;
+  readonly dataDir: string;
+  /** Changes a live (`runtime_settable`) setting; throws a coded error naming the key otherwise. */
+  set(key: string, text: string): void;
+  /** Called after a live setting changed. */
+  onChange(listener: (key: string) => void): void;
+}

@@ -1,0 +1,74 @@
+/** Packets by kind and MQTT version: index 0 counts 3.1 and 3.1.1, index 1 counts 5. */
+export type ByVersion = [v4: number, v5: number];
+
+/** Reason codes counted per packet of one kind. */
+export class ReasonCounter {
+  /** 3.x packets, or CONNACK return codes by number. */
+  readonly v4 = new Float64Array(256);
+  readonly v5 = new Float64Array(256);
+
+  total(): number {
+    let sum = 0;
+    for (let i = 0; i < 256; i++) sum += (this.v4[i] as number) + (this.v5[i] as number);
+    return sum;
+  }
+}
+
+/**
+ * The broker's own counters: plain numbers, added to on the hot path and read at scrape. Names follow
+ * VerneMQ's metrics in camel case.
+ */
+export class Counters {
+  socketOpen = 0;
+  socketClose = 0;
+  socketError = 0;
+  socketCloseTimeout = 0;
+  bytesReceived = 0;
+  bytesSent = 0;
+
+  readonly connectReceived: ByVersion = [0, 0];
+  readonly publishReceived: ByVersion = [0, 0];
+  readonly subscribeReceived: ByVersion = [0, 0];
+  readonly unsubscribeReceived: ByVersion = [0, 0];
+  readonly pingreqReceived: ByVersion = [0, 0];
+  readonly pubackReceived = new ReasonCounter();
+  readonly pubrecReceived = new ReasonCounter();
+  readonly pubrelReceived = new ReasonCounter();
+  readonly pubcompReceived = new ReasonCounter();
+  readonly disconnectReceived = new ReasonCounter();
+  readonly authReceived = new ReasonCounter();
+
+  readonly connackSent = new ReasonCounter();
+  readonly publishSent: ByVersion = [0, 0];
+  readonly pubackSent = new ReasonCounter();
+  readonly pubrecSent = new ReasonCounter();
+  readonly pubrelSent = new ReasonCounter();
+  readonly pubcompSent = new ReasonCounter();
+  readonly subackSent: ByVersion = [0, 0];
+  readonly unsubackSent: ByVersion = [0, 0];
+  readonly pingrespSent: ByVersion = [0, 0];
+  readonly disconnectSent = new ReasonCounter();
+  readonly authSent = new ReasonCounter();
+
+  readonly publishAuthError: ByVersion = [0, 0];
+  readonly subscribeAuthError: ByVersion = [0, 0];
+  readonly invalidMsgSizeError: ByVersion = [0, 0];
+  readonly pubackInvalidError: ByVersion = [0, 0];
+  readonly pubrecInvalidError: ByVersion = [0, 0];
+  readonly pubcompInvalidError: ByVersion = [0, 0];
+  readonly publishError: ByVersion = [0, 0];
+  readonly subscribeError: ByVersion = [0, 0];
+  readonly unsubscribeError: ByVersion = [0, 0];
+  readonly keepaliveExpired: ByVersion = [0, 0];
+
+  queueSetup = 0;
+  queueTeardown = 0;
+  queueInitializedFromStorage = 0;
+  queueMessageIn = 0;
+  queueMessageOut = 0;
+  queueMessageDrop = 0;
+  queueMessageExpired = 0;
+  queueMessageUnhandled = 0;
+  routerMatchesLocal = 0;
+  routerMatchesRemote = 0;
+}

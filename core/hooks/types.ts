@@ -1,0 +1,285 @@
+import type { Peer } from "../listeners/types.ts";
+
+/**
+ * The hook contract: names, arguments, verdicts and modifiers of every step in a client's life. Names
+ * are VerneMQ's; topics are strings; times are in the units the modifier names.
+ */
+
+export interface SubscriberId {
+  readonly mountpoint: string;
+  readonly client_id: string;
+}
+
+/** Given when the listener has `forward_connection_opts = on`. */
+export interface ConnectionMeta {
+  readonly listener_addr: string;
+  readonly listener_port: number;
+  readonly listener_type: "mqtt" | "mqtts" | "mqttws" | "mqttwss";
+  /** DER, TLS listeners with a client certificate only. */
+  readonly client_cert?: Buffer;
+}
+
+/** MQTT 5 properties under their plugin names. */
+export interface HookProperties {
+  p_payload_format_indicator?: "utf8" | "unspecified";
+  p_message_expiry_interval?: number;
+  p_content_type?: string;
+  p_response_topic?: string;
+  p_correlation_data?: Buffer;
+  p_subscription_id?: number[];
+  p_session_expiry_interval?: number;
+  p_assigned_client_id?: string;
+  p_server_keep_alive?: number;
+  p_authentication_method?: string;
+  p_authentication_data?: Buffer;
+  p_request_problem_info?: boolean;
+  p_will_delay_interval?: number;
+  p_request_response_info?: boolean;
+  p_response_info?: string;
+  p_server_ref?: string;
+  p_reason_string?: string;
+  p_receive_max?: number;
+  p_topic_alias_max?: number;
+  p_topic_alias?: number;
+  p_max_qos?: number;
+  p_retain_available?: boolean;
+  p_user_property?: { key: string; val: string }[];
+  p_max_packet_size?: number;
+  p_wildcard_subs_available?: boolean;
+  p_sub_ids_available?: boolean;
+  p_shared_subs_available?: boolean;
+}
+
+/** A reason by name (`quota_exceeded`), number (0x97) or with properties for the answer. */
+export type HookError =
+  | string
+  | number
+  | {
+      reason_code?: string | number;
+      reason_string?: string;
+      properties?: HookProperties;
+    };
+
+/** Answer of a conditional hook: accept, accept with changes, ask the next plugin, refuse. */
+export type Verdict<M> = "ok" | "next" | { ok: M } | { error: HookError };
+
+export interface RegisterArgs {
+  readonly peer: Peer;
+  readonly subscriber_id: SubscriberId;
+  readonly username: string | undefined;
+  readonly password: Buffer | undefined;
+  readonly clean_session: boolean;
+  readonly connection_meta: ConnectionMeta | undefined;
+}
+
+export interface RegisterM5Args extends Omit<RegisterArgs, "clean_session"> {
+  readonly clean_start: boolean;
+  readonly properties: HookProperties;
+}
+
+export interface RegisterModifiers {
+  subscriber_id?: SubscriberId;
+  username?: string;
+  clean_session?: boolean;
+  clean_start?: boolean;
+  /** Bytes of an inbound packet, 0 = unlimited. */
+  max_message_size?: number;
+  /** Seconds, 0 = none. */
+  max_connection_lifetime?: number;
+  /** Messages per second, 0 = unlimited. */
+  max_message_rate?: number;
+  /** 3.x only; 0 = unlimited. */
+  max_inflight_messages?: number;
+  shared_subscription_policy?: string;
+  /** Milliseconds, 3.x only. */
+  retry_interval?: number;
+  upgrade_qos?: boolean;
+  allow_register?: boolean;
+  allow_publish?: boolean;
+  allow_subscribe?: boolean;
+  allow_unsubscribe?: boolean;
+  max_online_messages?: number;
+  max_offline_messages?: number;
+  queue_type?: "fifo" | "lifo";
+  queue_deliver_mode?: "fanout" | "balance";
+  allow_multiple_sessions?: boolean;
+  max_drain_time?: number;
+  max_msgs_per_drain_step?: number;
+  /** MQTT 5: seconds. */
+  session_expiry_interval?: number;
+  max_packet_size?: number;
+  request_problem_info?: boolean;
+  fc_receive_max_broker?: number;
+  fc_receive_max_client?: number;
+  topic_alias_max?: number;
+  properties?: HookProperties;
+}
+
+export interface PublishArgs {
+  readonly username: string | undefined;
+  readonly subscriber_id: SubscriberId;
+  readonly qos: number;
+  readonly topic: string;
+  readonly payload: Buffer;
+  readonly retain: boolean;
+}
+
+export interface PublishM5Args extends PublishArgs {
+  readonly properties: HookProperties;
+}
+
+export interface PublishModifiers {
+  topic?: string;
+  payload?: Buffer | string;
+  qos?: number;
+  retain?: boolean;
+  mountpoint?: string;
+  /** Milliseconds during which nothing more is read from this client. */
+  throttle?: number;
+  /** MQTT 5: replaces all properties. */
+  properties?: HookProperties;
+}
+
+export interface TopicQos {
+  readonly topic: string;
+  /** 0..2; in a verdict also 128 or more (refused with that code) or `not_allowed`. */
+  readonly qos: number | "not_allowed";
+}
+
+export interface SubscribeArgs {
+  readonly username: string | undefined;
+  readonly subscriber_id: SubscriberId;
+  readonly topics: readonly TopicQos[];
+}
+
+export interface SubscriptionInfo extends TopicQos {
+  readonly rap?: boolean;
+  readonly no_local?: boolean;
+  readonly retain_handling?: "send_retain" | "send_if_new_sub" | "dont_send";
+  readonly sub_id?: number;
+}
+
+export interface SubscribeM5Args {
+  readonly username: string | undefined;
+  readonly subscriber_id: SubscriberId;
+  readonly topics: readonly SubscriptionInfo[];
+  readonly properties: HookProperties;
+}
+
+export interface UnsubscribeArgs {
+  readonly username: string | undefined;
+  readonly subscriber_id: SubscriberId;
+  readonly topics: readonly string[];
+}
+
+export interface UnsubscribeM5Args extends UnsubscribeArgs {
+  readonly properties: HookProperties;
+}
+
+export interface DeliverArgs extends PublishArgs {
+  /** MQTT 5 properties of the message (also for on_deliver, where they are empty for 3.x publishers). */
+  readonly properties: HookProperties;
+}
+
+export interface AuthArgs {
+  readonly username: string | undefined;
+  readonly subscriber_id: SubscriberId;
+  readonly properties: HookProperties;
+}
+
+export interface AuthModifiers {
+  /** `success` (0) or `continue_authentication` (0x18). */
+  reason_code: string | number;
+  properties?: HookProperties;
+}
+
+export type DropReason = "queue_full" | "expired" | "max_packet_size_exceeded";
+
+export interface MessageDropArgs {
+  readonly subscriber_id: SubscriberId;
+  readonly topic: string;
+  readonly qos: number;
+  readonly payload: Buffer;
+  readonly properties: HookProperties;
+  readonly reason: DropReason;
+}
+
+interface SubscriberArgs {
+  readonly subscriber_id: SubscriberId;
+}
+
+/** Arguments of every hook by name. */
+export interface HookArgs {
+  auth_on_register: RegisterArgs;
+  auth_on_register_m5: RegisterM5Args;
+  on_auth_m5: AuthArgs;
+  on_register: { peer: Peer; subscriber_id: SubscriberId; username: string | undefined };
+  on_register_m5: {
+    peer: Peer;
+    subscriber_id: SubscriberId;
+    username: string | undefined;
+    /** Properties that go into CONNACK. */
+    properties: HookProperties;
+    /** Properties the client sent in CONNECT. */
+    connect_properties: HookProperties;
+  };
+  auth_on_publish: PublishArgs;
+  auth_on_publish_m5: PublishM5Args;
+  on_publish: PublishArgs;
+  on_publish_m5: PublishM5Args;
+  auth_on_subscribe: SubscribeArgs;
+  auth_on_subscribe_m5: SubscribeM5Args;
+  on_subscribe: SubscribeArgs;
+  on_subscribe_m5: SubscribeM5Args;
+  on_unsubscribe: UnsubscribeArgs;
+  on_unsubscribe_m5: UnsubscribeM5Args;
+  on_topic_unsubscribed: { subscriber_id: SubscriberId; topics: readonly string[] | "all_topics" };
+  on_deliver: DeliverArgs;
+  on_deliver_m5: DeliverArgs;
+  on_offline_message: {
+    subscriber_id: SubscriberId;
+    qos: number;
+    topic: string;
+    payload: Buffer;
+    retain: boolean;
+  };
+  on_message_drop: MessageDropArgs;
+  on_client_wakeup: SubscriberArgs;
+  on_client_offline: SubscriberArgs & { reason?: string };
+  on_client_gone: SubscriberArgs & { reason?: string };
+  on_session_expired: SubscriberArgs;
+  change_config: { settings: readonly { key: string; value: unknown }[] };
+}
+
+/** What each conditional hook may answer with `{ ok: ... }`; every other hook only informs. */
+export interface HookModifiers {
+  auth_on_register: RegisterModifiers;
+  auth_on_register_m5: RegisterModifiers;
+  on_auth_m5: AuthModifiers;
+  auth_on_publish: PublishModifiers;
+  auth_on_publish_m5: PublishModifiers;
+  /** The whole list, replacing the requested one. */
+  auth_on_subscribe: readonly TopicQos[];
+  auth_on_subscribe_m5: { topics: readonly SubscriptionInfo[]; properties?: HookProperties };
+  on_unsubscribe: readonly string[];
+  on_unsubscribe_m5: { topics?: readonly string[]; properties?: HookProperties };
+  on_deliver: { topic?: string; payload?: Buffer | string };
+  on_deliver_m5: { topic?: string; payload?: Buffer | string; properties?: HookProperties };
+}
+
+export type HookName = keyof HookArgs;
+export type ConditionalHook = keyof HookModifiers;
+export type EventHook = Exclude<HookName, ConditionalHook>;
+
+export type HookFunction<H extends HookName> = H extends ConditionalHook
+  ? (args: HookArgs[H]) => Verdict<HookModifiers[H]> | Promise<Verdict<HookModifiers[H]>>
+  : (args: HookArgs[H]) => void | Promise<void>;
+
+export type PluginHooks = { [H in HookName]?: HookFunction<H> };
+
+/** A plugin as the chain sees it. Lower priority numbers are asked first; without one, by name after all that have one. */
+export interface Plugin {
+  readonly name: string;
+  readonly priority?: number;
+  readonly hooks: PluginHooks;
+}

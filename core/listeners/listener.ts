@@ -1,0 +1,240 @@
+/** One `listener.<kind>.<name>`: binds, counts, refuses, and hands accepted sockets to its kind. */
+import { unlink } from "node:fs/promises";
+import net from "node:net";
+import { getSystemErrorName } from "node:util";
+import { NautilusError } from "../errors.ts";
+import { type Origin, peerOfSocket } from "./peer.ts";
+import { ProxyGate, readProxyHeader } from "./proxy-gate.ts";
+import { isRawHandle, type RawHandle, rawServerHandle } from "./raw-handle.ts";
+import { StreamTransport } from "./stream-transport.ts";
+import { peerOfHandle, RAW_AVAILABLE, type RawOwner, RawTransport } from "./tcp.ts";
+import { TlsAcceptor } from "./tls.ts";
+import type { Listener, ListenerEvents, ListenerSettings, Peer } from "./types.ts";
+import { WebSocketAcceptor } from "./websocket.ts";
+
+/** Connections the kernel may hold until we accept them; it cuts this to net.core.somaxconn. */
+const BACKLOG = 4096;
+
+/** Where a listener says what operators should know; pino fits. */
+export interface ListenerLogger {
+  warn(message: string): void;
+  info(message: string): void;
+}
+
+export interface ListenerDependencies {
+  readonly logger: ListenerLogger;
+  /** How often certificate, key, CA and PSK files are looked at, default 1000 ms. */
+  readonly filePollMs?: number;
+  /** Off: plain TCP goes through `net.Socket` too, as on a Node without the internals we need. */
+  readonly useRawTcp?: boolean;
+  /** Limit for the PROXY header, default 10 000 ms. */
+  readonly proxyTimeoutMs?: number;
+}
+
+/** What a kind of listener does with an accepted socket once PROXY protocol is dealt with. */
+export interface Acceptor {
+  /** Reads files; throws a NautilusError that names what is wrong. */
+  start(): void;
+  accept(socket: net.Socket, origin: Origin): void;
+  stop(): void;
+}
+
+class TcpAcceptor implements Acceptor {
+  private readonly settings: ListenerSettings;
+  private readonly events: ListenerEvents;
+
+  constructor(settings: ListenerSettings, events: ListenerEvents) {
+    this.settings = settings;
+    this.events = events;
+  }
+
+  start(): void {}
+
+  accept(socket: net.Socket, origin: Origin): void {
+    const transport = new StreamTransport(socket, this.settings, origin);
+    this.events.onTransport(transport);
+    if (!transport.isStarted) transport.destroy();
+  }
+
+  stop(): void {}
+}
+
+function createAcceptor(
+  settings: ListenerSettings,
+  events: ListenerEvents,
+  deps: ListenerDependencies,
+): Acceptor {
+  switch (settings.kind) {
+    case "tcp":
+      return new TcpAcceptor(settings, events);
+    case "ssl":
+      return new TlsAcceptor(settings, events, deps);
+    case "ws":
+    case "wss":
+      return new WebSocketAcceptor(settings, events, deps);
+    default:
+      settings.kind satisfies never;
+      throw new Error("unreachable");
+  }
+}
+
+class SocketListener implements Listener, RawOwner {
+  readonly settings: ListenerSettings;
+  connections = 0;
+  boundPort = 0;
+
+  private readonly events: ListenerEvents;
+  private readonly deps: ListenerDependencies;
+  private readonly acceptor: Acceptor;
+  private server: net.Server | undefined = undefined;
+
+  constructor(settings: ListenerSettings, events: ListenerEvents, deps: ListenerDependencies) {
+    this.settings = settings;
+    this.events = events;
+    this.deps = deps;
+    this.acceptor = createAcceptor(settings, events, deps);
+  }
+
+  async start(): Promise<void> {
+    this.acceptor.start();
+    try {
+      await this.bind();
+    } catch (error) {
+      this.acceptor.stop();
+      throw this.bindError(error);
+    }
+  }
+
+  stop(): Promise<void> {
+    this.acceptor.stop();
+    this.server?.close();
+    this.server = undefined;
+    // The listening socket is closed at once; `close`'s callback would wait for open connections.
+    return new Promise((resolve) => setImmediate(resolve));
+  }
+
+  /** @internal */
+  closed(): void {
+    this.connections -= 1;
+  }
+
+  private async bind(): Promise<void> {
+    const { unixSocket, address, port } = this.settings;
+    if (unixSocket) await removeDeadSocket(address);
+    const server = net.createServer({ allowHalfOpen: true, noDelay: true }, (socket) =>
+      this.acceptSocket(socket),
+    );
+    const where = unixSocket ? { path: address } : { host: address, port };
+    await new Promise<void>((resolve, reject) => {
+      server.once("error", reject);
+      server.listen({ ...where, backlog: BACKLOG }, resolve);
+    });
+    server.removeAllListeners("error");
+    server.on("error", (error) => this.warn(`cannot accept: ${error.message}`));
+    const bound = server.address();
+    this.boundPort = typeof bound === "object" && bound !== null ? bound.port : 0;
+    this.server = server;
+    // Nothing was accepted yet: the event loop has not polled since the socket was bound.
+    if (this.settings.kind === "tcp") this.acceptRaw(server);
+  }
+
+  /** Takes accepted handles from under `net.Server`; without the internals nothing changes. */
+  private acceptRaw(server: net.Server): void {
+    const handle = rawServerHandle(server);
+    if (handle === undefined || !RAW_AVAILABLE || this.deps.useRawTcp === false) return;
+    const viaStream = handle.onconnection;
+    const listener = this;
+    handle.onconnection = function onconnection(status, client) {
+      if (status !== 0) listener.acceptFailed(status);
+      else if (client !== undefined && isRawHandle(client)) listener.acceptHandle(client);
+      else viaStream.call(handle, status, client);
+    };
+  }
+
+  private acceptHandle(handle: RawHandle): void {
+    const peer = peerOfHandle(handle);
+    if (this.connections >= this.settings.maxConnections) {
+      handle.close();
+      this.refuse(peer, "max_connections");
+      return;
+    }
+    this.connections += 1;
+    const transport = new RawTransport(handle, peer, this);
+    if (this.settings.proxyProtocol) {
+      transport.start(new ProxyGate(transport, this.events, this.deps.proxyTimeoutMs));
+      return;
+    }
+    this.events.onTransport(transport);
+    if (!transport.isStarted) transport.destroy();
+  }
+
+  private acceptSocket(socket: net.Socket): void {
+    const peer = peerOfSocket(socket, this.settings.unixSocket);
+    socket.on("error", ignoreError);
+    if (this.connections >= this.settings.maxConnections) {
+      socket.destroy();
+      this.refuse(peer, "max_connections");
+      return;
+    }
+    this.connections += 1;
+    socket.once("close", () => this.closed());
+    const origin: Origin = { peer, preAuthUsername: undefined };
+    if (!this.settings.proxyProtocol) {
+      this.acceptor.accept(socket, origin);
+      return;
+    }
+    readProxyHeader(socket, this.settings, origin, {
+      timeoutMs: this.deps.proxyTimeoutMs,
+      accepted: (proxied) => this.acceptor.accept(socket, proxied),
+      refused: (reason) => this.refuse(peer, reason),
+    });
+  }
+
+  private refuse(peer: Peer, reason: string): void {
+    this.events.onRefused(this.settings, peer, reason);
+  }
+
+  private acceptFailed(status: number): void {
+    this.warn(`cannot accept: ${getSystemErrorName(status)}`);
+  }
+
+  private warn(what: string): void {
+    this.deps.logger.warn(`listener.${this.settings.kind}.${this.settings.name}: ${what}`);
+  }
+
+  private bindError(cause: unknown): NautilusError {
+    if (cause instanceof NautilusError) return cause;
+    const { kind, name, address, port, unixSocket } = this.settings;
+    const where = unixSocket
+      ? address
+      : net.isIPv6(address)
+        ? `[${address}]:${port}`
+        : `${address}:${port}`;
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    return new NautilusError("LISTENER_BIND", { kind, name, where, reason }, cause);
+  }
+}
+
+/** The session learns of errors in `onClose`; before that there is nobody to tell. */
+function ignoreError(): void {}
+
+/** A unix socket whose broker was killed stays as a file; it is removed if nobody answers on it. */
+async function removeDeadSocket(path: string): Promise<void> {
+  const code = await new Promise<string | undefined>((resolve) => {
+    const probe = net.connect(path, () => {
+      probe.destroy();
+      resolve(undefined);
+    });
+    probe.once("error", (error: NodeJS.ErrnoException) => resolve(error.code));
+  });
+  if (code === "ECONNREFUSED") await unlink(path);
+}
+
+/** A listener of the given kind; nothing is bound until `start`. */
+export function createListener(
+  settings: ListenerSettings,
+  events: ListenerEvents,
+  deps: ListenerDependencies,
+): Listener {
+  return new SocketListener(settings, events, deps);
+}

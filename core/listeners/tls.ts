@@ -1,0 +1,223 @@
+/** TLS in front of a transport: handshake, client certificates, pre-shared keys, reload. */
+import type { Socket } from "node:net";
+import tls from "node:tls";
+import { FileWatch } from "./file-watch.ts";
+import type { Acceptor, ListenerDependencies } from "./listener.ts";
+import { type Origin, peerOfSocket } from "./peer.ts";
+import { StreamTransport } from "./stream-transport.ts";
+import {
+  type MaterialPart,
+  MaterialReader,
+  type TlsMaterial,
+  verifiesClients,
+  watchedFiles,
+} from "./tls-material.ts";
+import type { ListenerEvents, ListenerSettings, TlsSettings } from "./types.ts";
+
+/** How often certificates, keys and PSK files are looked at when nobody says otherwise. */
+const FILE_POLL_MS = 1000;
+
+/** Called with each connection whose handshake and client certificate are in order. */
+export type Secured = (socket: tls.TLSSocket, origin: Origin, clientCert?: Buffer) => void;
+
+/** Turns accepted sockets into TLS sockets; used for `ssl` and, in front of HTTP, for `wss`. */
+export class TlsFront {
+  private readonly listener: ListenerSettings;
+  private readonly settings: TlsSettings;
+  private readonly events: ListenerEvents;
+  private readonly deps: ListenerDependencies;
+  private readonly secured: Secured;
+  private readonly reader: MaterialReader;
+  private readonly origins = new WeakMap<Socket, Origin>();
+  private readonly pskIdentities = new WeakMap<Socket, string>();
+  private material: TlsMaterial | undefined = undefined;
+  private server: tls.Server | undefined = undefined;
+  private watches: FileWatch[] = [];
+
+  constructor(
+    listener: ListenerSettings,
+    events: ListenerEvents,
+    deps: ListenerDependencies,
+    secured: Secured,
+  ) {
+    if (listener.tls === undefined) throw new Error(`${listener.name} has no TLS settings`);
+    this.listener = listener;
+    this.settings = listener.tls;
+    this.events = events;
+    this.deps = deps;
+    this.secured = secured;
+    this.reader = new MaterialReader(listener, this.settings);
+  }
+
+  /** Reads all files; throws LISTENER_FILE or LISTENER_TLS. */
+  start(): void {
+    const { settings } = this;
+    this.watch(watchedFiles(settings), this.deps.filePollMs ?? FILE_POLL_MS, [
+      "ca",
+      "identity",
+      "pskKeys",
+    ]);
+    if (settings.crlfile !== "") {
+      this.watch([settings.crlfile], settings.crlRefreshIntervalMs, ["crls"]);
+    }
+    try {
+      this.material = this.reader.readAll((message) => this.warn(message));
+      this.server = this.createServer(this.material);
+    } catch (error) {
+      this.stop();
+      throw error;
+    }
+  }
+
+  accept(socket: Socket, origin: Origin): void {
+    this.origins.set(socket, origin);
+    this.server?.emit("connection", socket);
+  }
+
+  stop(): void {
+    for (const watch of this.watches) watch.stop();
+    this.watches = [];
+  }
+
+  private createServer(material: TlsMaterial): tls.Server {
+    const { settings } = this;
+    const server = tls.createServer({
+      ...this.reader.contextOptions(material),
+      handshakeTimeout: settings.handshakeTimeoutMs,
+      requestCert: verifiesClients(settings),
+      rejectUnauthorized: settings.requireCertificate,
+      ...(settings.pskSupport ? this.pskOptions() : {}),
+    });
+    server.on("secureConnection", (socket) => this.handshaken(socket));
+    server.on("tlsClientError", (error, socket) => {
+      // A refused certificate shows as "socket hang up"; the reason is beside it.
+      this.refuse(socket, String(socket.authorizationError ?? error.message));
+    });
+    return server;
+  }
+
+  private pskOptions(): tls.TlsOptions {
+    return {
+      pskIdentityHint: this.settings.pskIdentityHint,
+      pskCallback: (socket, identity) => {
+        this.pskIdentities.set(socket, identity);
+        return this.material?.pskKeys.get(identity) ?? null;
+      },
+    };
+  }
+
+  private handshaken(socket: tls.TLSSocket): void {
+    const certificate = verifiesClients(this.settings)
+      ? socket.getPeerX509Certificate()
+      : undefined;
+    const fault = certificate === undefined ? undefined : this.certificateFault(socket);
+    if (fault !== undefined) {
+      socket.on("error", () => {}); // the refusal is reported, a reset on top of it is not news
+      socket.destroy();
+      this.refuse(socket, fault);
+      return;
+    }
+    const origin = this.originOf(socket);
+    const preAuthUsername = this.identityOf(socket) ?? origin.preAuthUsername;
+    this.secured(socket, { peer: origin.peer, preAuthUsername }, certificate?.raw);
+  }
+
+  /** Without `require_certificate` a certificate is optional, but a bad one is still refused. */
+  private certificateFault(socket: tls.TLSSocket): string | undefined {
+    if (!socket.authorized) return String(socket.authorizationError);
+    const intermediates = intermediatesOf(socket);
+    if (intermediates <= this.settings.depth) return undefined;
+    return `certificate chain of ${intermediates} intermediates, depth is ${this.settings.depth}`;
+  }
+
+  private identityOf(socket: tls.TLSSocket): string | undefined {
+    if (!this.settings.useIdentityAsUsername) return undefined;
+    return this.pskIdentities.get(socket) ?? commonNameOf(socket);
+  }
+
+  private originOf(socket: tls.TLSSocket): Origin {
+    // `_parent` is the accepted socket inside; without it only a PROXY header would be lost.
+    const { _parent: inner } = socket as unknown as { _parent?: Socket };
+    const origin = inner === undefined ? undefined : this.origins.get(inner);
+    const peer = (): Origin["peer"] => peerOfSocket(socket, this.listener.unixSocket);
+    return origin ?? { peer: peer(), preAuthUsername: undefined };
+  }
+
+  private watch(files: readonly string[], intervalMs: number, parts: MaterialPart[]): void {
+    if (files.length === 0 || intervalMs === 0) return;
+    this.watches.push(new FileWatch(files, intervalMs, () => this.reload(files, parts)));
+  }
+
+  private reload(files: readonly string[], parts: readonly MaterialPart[]): void {
+    if (this.material === undefined) return;
+    const warnings: string[] = [];
+    const material = this.reader.reread(this.material, parts, (text) => warnings.push(text));
+    try {
+      this.server?.setSecureContext(this.reader.contextOptions(material));
+      this.material = material;
+    } catch (error) {
+      warnings.push(error instanceof Error ? error.message : String(error));
+    }
+    for (const warning of warnings) this.warn(warning);
+    const { kind, name } = this.listener;
+    if (warnings.length === 0) {
+      this.deps.logger.info(`listener.${kind}.${name}: read again: ${files.join(", ")}`);
+    }
+  }
+
+  private refuse(socket: tls.TLSSocket, reason: string): void {
+    this.events.onRefused(this.listener, this.originOf(socket).peer, `TLS: ${reason}`);
+  }
+
+  private warn(message: string): void {
+    this.deps.logger.warn(message);
+  }
+}
+
+/** First common name of the subject of the client's certificate. */
+function commonNameOf(socket: tls.TLSSocket): string | undefined {
+  const subject: { CN?: string | string[] } | undefined = socket.getPeerCertificate().subject;
+  const name = subject?.CN;
+  return Array.isArray(name) ? name[0] : name;
+}
+
+/** Certificates between the client's and the self-signed root, what Erlang's `depth` counts. */
+function intermediatesOf(socket: tls.TLSSocket): number {
+  let count = 0;
+  let certificate = socket.getPeerCertificate(true);
+  while (isIssuedByAnother(certificate)) {
+    certificate = certificate.issuerCertificate;
+    if (isIssuedByAnother(certificate)) count += 1;
+  }
+  return count;
+}
+
+function isIssuedByAnother(certificate: tls.DetailedPeerCertificate): boolean {
+  const issuer: tls.DetailedPeerCertificate | undefined = certificate.issuerCertificate;
+  return issuer !== undefined && issuer.fingerprint256 !== certificate.fingerprint256;
+}
+
+/** `ssl`: MQTT straight over TLS. */
+export class TlsAcceptor implements Acceptor {
+  private readonly front: TlsFront;
+
+  constructor(settings: ListenerSettings, events: ListenerEvents, deps: ListenerDependencies) {
+    this.front = new TlsFront(settings, events, deps, (socket, origin, clientCert) => {
+      const transport = new StreamTransport(socket, settings, origin, clientCert);
+      events.onTransport(transport);
+      if (!transport.isStarted) transport.destroy();
+    });
+  }
+
+  start(): void {
+    this.front.start();
+  }
+
+  accept(socket: Socket, origin: Origin): void {
+    this.front.accept(socket, origin);
+  }
+
+  stop(): void {
+    this.front.stop();
+  }
+}

@@ -1,0 +1,124 @@
+/** The seam between sockets and sessions: a listener accepts byte streams and hands them out as transports. */
+
+/** Address of a client as seen by hooks and logs, after PROXY protocol or X-Forwarded-For. */
+export interface Peer {
+  readonly address: string;
+  readonly port: number;
+}
+
+/** Everything a session must know about the listener it came in on. All values are already inherited and checked. */
+export interface ListenerSettings {
+  /** `tcp`, `ssl`, `ws` or `wss`, the second word of `listener.<kind>.<name>`. */
+  readonly kind: "tcp" | "ssl" | "ws" | "wss";
+  readonly name: string;
+  /** IP address, or path of a unix socket (then `port` is 0). */
+  readonly address: string;
+  readonly port: number;
+  readonly unixSocket: boolean;
+  /** Without trailing slash; "" is the default mountpoint. */
+  readonly mountpoint: string;
+  /** Infinity = unlimited. */
+  readonly maxConnections: number;
+  /** Seconds, 0 = unlimited. */
+  readonly maxConnectionLifetimeS: number;
+  /** Protocol levels: 3, 4, 5, 131, 132. */
+  readonly allowedProtocolVersions: readonly number[];
+  readonly allowAnonymousOverride: boolean;
+  /** Names of plugins asked for registration here, instead of the global chain; undefined = global. */
+  readonly authPlugins: readonly string[] | undefined;
+  readonly authzPlugins: readonly string[] | undefined;
+  readonly forwardConnectionOpts: boolean;
+  readonly proxyProtocol: boolean;
+  readonly proxyProtocolUseCnAsUsername: boolean;
+  readonly proxyXff: {
+    readonly enabled: boolean;
+    /** Addresses or CIDR ranges. */
+    readonly trusted: readonly string[];
+    readonly useCnAsUsername: boolean;
+    readonly cnHeader: string;
+  };
+  /** WebSocket only. */
+  readonly maxWsFrameSize: number;
+  readonly maxRequestLineLength: number;
+  readonly maxHeaderValueLength: number;
+  /** `ssl` and `wss` only. */
+  readonly tls: TlsSettings | undefined;
+}
+
+export interface TlsSettings {
+  readonly cafile: string;
+  readonly certfile: string;
+  readonly keyfile: string;
+  readonly keypasswd: string;
+  /** OpenSSL list separated by colons; "" = Node's default. */
+  readonly ciphers: string;
+  /** Curve names; empty = default. */
+  readonly eccs: readonly string[];
+  readonly depth: number;
+  /** Of `tlsv1`, `tlsv1.1`, `tlsv1.2`, `tlsv1.3`. */
+  readonly versions: readonly string[];
+  readonly crlfile: string;
+  /** Milliseconds between re-reads of the CRL, 0 = never. */
+  readonly crlRefreshIntervalMs: number;
+  readonly requireCertificate: boolean;
+  readonly useIdentityAsUsername: boolean;
+  readonly handshakeTimeoutMs: number;
+  readonly pskSupport: boolean;
+  readonly pskfile: string;
+  readonly pskfileSeparator: string;
+  readonly pskIdentityHint: string;
+}
+
+/** Called by a transport; every call returns quickly and never throws. */
+export interface TransportHandler {
+  /** `length` bytes of `buffer` from offset 0; the buffer is shared and only valid during the call. */
+  onData(buffer: Buffer, length: number): void;
+  /** Everything given to `write` has left the process. */
+  onDrain(): void;
+  /** Called exactly once, last. `error` is set when the socket failed (reset, timeout, TLS fault). */
+  onClose(error: Error | undefined): void;
+}
+
+/** One accepted byte stream. */
+export interface Transport {
+  readonly listener: ListenerSettings;
+  readonly peer: Peer;
+  /** User name from a client certificate, PSK identity, PROXY header or trusted HTTP header. */
+  readonly preAuthUsername: string | undefined;
+  /** DER of the client certificate, when there is one. */
+  readonly clientCert: Buffer | undefined;
+  /** Bytes accepted by `write` that have not left the process. */
+  readonly bufferedBytes: number;
+  /** Sets the handler and starts reading. Called once, synchronously from the accept callback. */
+  start(handler: TransportHandler): void;
+  /**
+   * Sends bytes. Returns true when they all left synchronously and the caller may reuse the memory at
+   * once; false when the transport keeps the buffer (the caller must not touch it again). After a
+   * false, `onDrain` is called once when nothing is waiting any more.
+   */
+  write(data: Buffer): boolean;
+  /** Stops and restarts reading; idempotent. */
+  pause(): void;
+  resume(): void;
+  /** Sends what waits, then closes both directions; destroys after 5 s if the peer does not take it. */
+  end(): void;
+  /** Closes at once. */
+  destroy(): void;
+}
+
+export interface ListenerEvents {
+  onTransport(transport: Transport): void;
+  /** A connection ended before it became a transport (bad PROXY header, TLS or HTTP refusal). */
+  onRefused(listener: ListenerSettings, peer: Peer, reason: string): void;
+}
+
+export interface Listener {
+  readonly settings: ListenerSettings;
+  /** Connections open now. */
+  readonly connections: number;
+  /** Port really bound (for port 0). */
+  readonly boundPort: number;
+  start(): Promise<void>;
+  /** Stops accepting; open connections stay. */
+  stop(): Promise<void>;
+}

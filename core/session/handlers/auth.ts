@@ -1,0 +1,119 @@
+import { isPromise } from "../../hooks/chain.ts";
+import type { AuthModifiers, HookError, Verdict } from "../../hooks/types.ts";
+import { encodeAuth } from "../../mqtt/codec.ts";
+import { fromHookProperties, toHookProperties } from "../../mqtt/hook-properties.ts";
+import { AUTH, type AuthPacket, type Properties } from "../../mqtt/packets.ts";
+import { protocolError, reasonCodeOf } from "../../mqtt/reason-codes.ts";
+import { AUTHENTICATING, CONNECTED, type Session } from "../session.ts";
+
+/** State of an enhanced authentication. MQTT 5.0, 4.12. */
+export interface EnhancedAuth {
+  readonly method: string;
+  /** Goes on with CONNECT after success; undefined once connected. */
+  proceed: ((properties: Properties) => void) | undefined;
+}
+
+export type AuthOutcome =
+  | { kind: "success"; properties: Properties }
+  | { kind: "continue"; properties: Properties }
+  | { kind: "refused"; code: number; properties: Properties | undefined };
+
+/** Asks on_auth_m5 and reduces its answer to one of three outcomes. */
+export function askAuth(
+  session: Session,
+  method: string,
+  properties: Properties | undefined,
+): AuthOutcome | Promise<AuthOutcome> {
+  const verdict = session.core.hooks.ask(
+    "on_auth_m5",
+    {
+      username: session.username,
+      subscriber_id: session.hookId,
+      properties: toHookProperties(properties),
+    },
+    session.transport.listener.authPlugins,
+  );
+  if (isPromise(verdict))
+    return verdict.then((late) => outcome(method, late as Verdict<AuthModifiers>));
+  return outcome(method, verdict as Verdict<AuthModifiers>);
+}
+
+function outcome(method: string, verdict: Verdict<AuthModifiers>): AuthOutcome {
+  if (verdict === "ok") {
+    return { kind: "success", properties: { authenticationMethod: method } };
+  }
+  if (typeof verdict === "object" && "ok" in verdict) {
+    const code = reasonCodeOf(verdict.ok.reason_code ?? 0);
+    const checked = fromHookProperties(
+      { ...verdict.ok.properties, p_authentication_method: method },
+      AUTH,
+    );
+    if ("error" in checked || (code !== 0 && code !== 0x18)) {
+      return { kind: "refused", code: 0x83, properties: undefined };
+    }
+    return { kind: code === 0 ? "success" : "continue", properties: checked.properties };
+  }
+  return { kind: "refused", ...refusal(verdict === "next" ? "next" : verdict.error) };
+}
+
+/** Without a code of its own a refusal is 0x8C before CONNACK: the method is not supported. */
+function refusal(error: HookError): { code: number; properties: Properties | undefined } {
+  if (error === "plugin_error") return { code: 0x83, properties: undefined };
+  if (typeof error !== "object") {
+    const code = reasonCodeOf(error);
+    return { code: code !== undefined && code >= 0x80 ? code : 0x8c, properties: undefined };
+  }
+  const code = error.reason_code === undefined ? undefined : reasonCodeOf(error.reason_code);
+  const reasonString = error.reason_string ?? error.properties?.p_reason_string;
+  return {
+    code: code !== undefined && code >= 0x80 ? code : 0x87,
+    properties: reasonString === undefined ? undefined : { reasonString },
+  };
+}
+
+export function sendAuth(session: Session, code: number, properties: Properties): void {
+  const frame = encodeAuth(code, properties, {
+    maximumPacketSize: session.packetBytesMax,
+    requestProblemInformation: session.requestProblemInfo,
+  });
+  if (frame !== undefined) session.out.outbox.append(frame);
+  const sent = session.core.counters.authSent.v5;
+  sent[code] = (sent[code] as number) + 1;
+}
+
+/** AUTH from a client: the next step of CONNECT, or re-authentication. MQTT 5.0, 3.15, 4.12.1. */
+export function handleAuth(session: Session, packet: AuthPacket): void {
+  const received = session.core.counters.authReceived.v5;
+  received[packet.reasonCode] = (received[packet.reasonCode] as number) + 1;
+  const auth = session.enhancedAuth;
+  if (auth === undefined) throw protocolError("AUTH without a method in CONNECT", "MQTT-4.12.0-6");
+  if (packet.properties?.authenticationMethod !== auth.method) {
+    throw protocolError("another authentication method", "MQTT-4.12.0-5");
+  }
+  session.proceed(askAuth(session, auth.method, packet.properties), (result) =>
+    step(session, auth, result),
+  );
+}
+
+function step(session: Session, auth: EnhancedAuth, result: AuthOutcome): void {
+  if (result.kind === "continue") {
+    sendAuth(session, 0x18, result.properties);
+    return;
+  }
+  if (session.phase === CONNECTED) {
+    if (result.kind === "success") sendAuth(session, 0, result.properties);
+    else {
+      session.end({
+        code: result.code,
+        ...(result.properties === undefined ? {} : { properties: result.properties }),
+        reason: "re-authentication refused",
+        publishWill: true,
+      });
+    }
+    return;
+  }
+  if (session.phase !== AUTHENTICATING) return;
+  // Differs from VerneMQ: a refusal before CONNACK is a CONNACK (W-38).
+  if (result.kind === "refused") session.refuse(result.code, result.properties);
+  else auth.proceed?.(result.properties);
+}

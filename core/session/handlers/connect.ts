@@ -1,0 +1,415 @@
+import { randomBytes } from "node:crypto";
+import { isPromise } from "../../hooks/chain.ts";
+import type {
+  ConnectionMeta,
+  HookError,
+  HookProperties,
+  RegisterModifiers,
+  Verdict,
+} from "../../hooks/types.ts";
+import { decodeConnect, encodeConnack } from "../../mqtt/codec.ts";
+import { fromHookProperties, toHookProperties } from "../../mqtt/hook-properties.ts";
+import { Message } from "../../mqtt/message.ts";
+import { CONNACK, type ConnectPacket, type Properties, type Will } from "../../mqtt/packets.ts";
+import { encodePublishProperties } from "../../mqtt/publish-properties.ts";
+import { reasonCodeOf } from "../../mqtt/reason-codes.ts";
+import { PublishCall } from "../hook-arguments.ts";
+import { RateLimit } from "../rate.ts";
+import { AUTHENTICATING, CONNECTED, CONNECTING, type Session } from "../session.ts";
+import { withModifiers } from "../settings.ts";
+import { NEVER_EXPIRES } from "../subscriber.ts";
+import { askAuth, sendAuth } from "./auth.ts";
+import { applyPublishModifiers } from "./publish.ts";
+
+/** What CONNACK will carry besides the result. */
+interface Progress {
+  packet: ConnectPacket;
+  /** CONNACK properties of MQTT 5, collected on the way. */
+  connack: Properties;
+}
+
+/**
+ * CONNECT, in the order of mqtt.md section 2.3: enhanced authentication, client id, register hooks,
+ * will, takeover, CONNACK. Differs from VerneMQ: the will is checked before anything of a running
+ * session is touched (W-03).
+ */
+export function handleConnect(session: Session, buffer: Buffer, body: number, end: number): void {
+  const packet = decodeConnect(buffer, body, end);
+  session.version = packet.version;
+  session.level = packet.level;
+  session.phase = CONNECTING;
+  session.core.counters.connectReceived[session.versionIndex]++;
+  session.clientId = packet.clientId;
+  session.username = session.transport.preAuthUsername ?? packet.username;
+  session.hookId = { mountpoint: session.mount.name, client_id: packet.clientId };
+  session.requestProblemInfo = packet.properties?.requestProblemInformation !== false;
+  session.packetBytesMax = packet.properties?.maximumPacketSize;
+  session.keepAliveS = packet.keepAliveS;
+  session.cleanStart = packet.clean;
+  const { listener } = session.transport;
+  if (!listener.allowedProtocolVersions.includes(packet.level)) {
+    session.refuse(session.version === 5 ? 0x84 : 1);
+    return;
+  }
+  const progress: Progress = { packet, connack: {} };
+  const method = packet.properties?.authenticationMethod;
+  if (session.version === 5 && method !== undefined) authenticate(session, progress, method);
+  else checkClientId(session, progress);
+}
+
+function authenticate(session: Session, progress: Progress, method: string): void {
+  session.enhancedAuth = {
+    method,
+    proceed: (properties) => {
+      session.phase = CONNECTING;
+      Object.assign(progress.connack, properties);
+      checkClientId(session, progress);
+    },
+  };
+  session.proceed(askAuth(session, method, progress.packet.properties), (result) => {
+    if (result.kind === "refused") session.refuse(result.code, result.properties);
+    else if (result.kind === "success") session.enhancedAuth?.proceed?.(result.properties);
+    else {
+      session.phase = AUTHENTICATING;
+      sendAuth(session, 0x18, result.properties);
+    }
+  });
+}
+
+function checkClientId(session: Session, progress: Progress): void {
+  const { packet } = progress;
+  const isV5 = session.version === 5;
+  if (packet.clientId === "") {
+    // [MQTT-3.1.3-6] 3.1 needs an id; [MQTT-3.1.3-8] 3.1.1 only without Clean Session.
+    if (!isV5 && (session.version === 3 || !packet.clean)) {
+      session.refuse(2);
+      return;
+    }
+    session.clientId = `anon-${randomBytes(21).toString("base64url")}`;
+    session.hookId = { mountpoint: session.mount.name, client_id: session.clientId };
+    if (isV5) progress.connack.assignedClientIdentifier = session.clientId;
+  } else if (Buffer.byteLength(packet.clientId) > session.settings.maxClientIdSize) {
+    session.refuse(isV5 ? 0x85 : 2);
+    return;
+  }
+  register(session, progress);
+}
+
+// ---- auth_on_register
+
+function register(session: Session, progress: Progress): void {
+  const { core, settings } = session;
+  const { listener } = session.transport;
+  const mode = listener.allowAnonymousOverride ? "on" : settings.allowAnonymous;
+  if (mode === "on") {
+    checkWill(session, progress);
+    return;
+  }
+  const chain = session.version === 5 ? "auth_on_register_m5" : "auth_on_register";
+  if (mode === "hooks" && core.hooks.chains[chain].length === 0) {
+    checkWill(session, progress);
+    return;
+  }
+  const verdict = askRegister(session, progress.packet);
+  const decide = (answer: Verdict<RegisterModifiers>): void => {
+    if (answer === "ok") checkWill(session, progress);
+    else if (typeof answer === "object" && "ok" in answer) {
+      if (applyModifiers(session, progress, answer.ok)) checkWill(session, progress);
+    } else {
+      const error = answer === "next" ? "next" : answer.error;
+      if (mode === "hooks" && error === "plugin_chain_exhausted") checkWill(session, progress);
+      else refuseRegistration(session, error);
+    }
+  };
+  if (isPromise(verdict)) {
+    session.proceed(verdict as Promise<Verdict<RegisterModifiers>>, decide);
+  } else {
+    decide(verdict as Verdict<RegisterModifiers>);
+  }
+}
+
+function askRegister(session: Session, packet: ConnectPacket): unknown {
+  const common = {
+    peer: session.transport.peer,
+    subscriber_id: session.hookId,
+    username: session.username,
+    password: packet.password,
+    connection_meta: connectionMeta(session),
+  };
+  const names = session.transport.listener.authPlugins;
+  if (session.version < 5) {
+    const args = { ...common, clean_session: packet.clean };
+    return session.core.hooks.ask("auth_on_register", args, names);
+  }
+  const args = {
+    ...common,
+    clean_start: packet.clean,
+    properties: toHookProperties(packet.properties),
+  };
+  return session.core.hooks.ask("auth_on_register_m5", args, names);
+}
+
+const LISTENER_TYPES = { tcp: "mqtt", ssl: "mqtts", ws: "mqttws", wss: "mqttwss" } as const;
+
+function connectionMeta(session: Session): ConnectionMeta | undefined {
+  const { listener, clientCert } = session.transport;
+  if (!listener.forwardConnectionOpts) return undefined;
+  return {
+    listener_addr: listener.address,
+    listener_port: listener.port,
+    listener_type: LISTENER_TYPES[listener.kind],
+    ...(clientCert === undefined ? {} : { client_cert: clientCert }),
+  };
+}
+
+/** Takes over what the hook changed; false (and refused) when the client id it gives is not usable. */
+function applyModifiers(
+  session: Session,
+  progress: Progress,
+  modifiers: RegisterModifiers,
+): boolean {
+  session.settings = withModifiers(session.settings, modifiers, session.version);
+  const id = modifiers.subscriber_id;
+  if (id !== undefined) {
+    if (typeof id.client_id !== "string" || id.client_id === "") {
+      session.core.log.warn("auth_on_register gave no usable client_id", {
+        client_id: session.clientId,
+      });
+      session.refuse(session.version === 5 ? 0x83 : 3);
+      return false;
+    }
+    session.clientId = id.client_id;
+    session.mount = session.core.router.mount(id.mountpoint ?? session.mount.name);
+    session.hookId = { mountpoint: session.mount.name, client_id: id.client_id };
+  }
+  if (typeof modifiers.username === "string") session.username = modifiers.username;
+  const clean = modifiers.clean_start ?? modifiers.clean_session;
+  if (typeof clean === "boolean") session.cleanStart = clean;
+  const given = modifiers.properties;
+  if (given !== undefined && session.version === 5) {
+    if (given.p_server_keep_alive !== undefined) {
+      session.keepAliveS = given.p_server_keep_alive;
+      progress.connack.serverKeepAlive = given.p_server_keep_alive;
+    }
+    // [MQTT-3.1.2-28] only for a client that asked for it
+    if (progress.packet.properties?.requestResponseInformation === true) {
+      const checked = fromHookProperties({ p_response_info: given.p_response_info }, CONNACK);
+      if ("properties" in checked) Object.assign(progress.connack, checked.properties);
+    }
+    if (given.p_user_property !== undefined) {
+      const checked = fromHookProperties({ p_user_property: given.p_user_property }, CONNACK);
+      if ("properties" in checked) Object.assign(progress.connack, checked.properties);
+    }
+  }
+  return true;
+}
+
+function refuseRegistration(session: Session, error: HookError): void {
+  session.core.log.limited("register refused", 10).info("client refused", {
+    client_id: session.clientId,
+    username: session.username,
+    peer: session.transport.peer.address,
+    reason: typeof error === "object" ? String(error.reason_code) : String(error),
+  });
+  if (session.version < 5) {
+    session.refuse(error === "plugin_error" ? 3 : error === "invalid_credentials" ? 4 : 5);
+    return;
+  }
+  if (error === "plugin_error") {
+    session.refuse(0x83);
+    return;
+  }
+  if (typeof error !== "object") {
+    const code = typeof error === "number" ? reasonCodeOf(error) : undefined;
+    session.refuse(code !== undefined && code >= 0x80 ? code : 0x86);
+    return;
+  }
+  const code = error.reason_code === undefined ? undefined : reasonCodeOf(error.reason_code);
+  const given: HookProperties = {
+    p_reason_string: error.reason_string ?? error.properties?.p_reason_string,
+    p_server_ref: error.properties?.p_server_ref,
+  } as HookProperties;
+  const checked = fromHookProperties(given, CONNACK);
+  session.refuse(
+    code !== undefined && code >= 0x80 ? code : 0x86,
+    "properties" in checked ? checked.properties : undefined,
+  );
+}
+
+// ---- will
+
+function checkWill(session: Session, progress: Progress): void {
+  const { will } = progress.packet;
+  if (will === undefined) {
+    attach(session, progress);
+    return;
+  }
+  const message = willMessage(session, will);
+  if (message === undefined) {
+    session.refuse(session.version === 5 ? 0x90 : 5);
+    return;
+  }
+  const { core } = session;
+  const chain = session.version === 5 ? "auth_on_publish_m5" : "auth_on_publish";
+  const delayS = will.properties?.willDelayInterval ?? 0;
+  if (core.hooks.chains[chain].length === 0) {
+    session.will = { message, delayS };
+    attach(session, progress);
+    return;
+  }
+  const decide = (verdict: unknown): void => {
+    const changed =
+      verdict === "ok"
+        ? message
+        : typeof verdict === "object" && verdict !== null && "ok" in verdict
+          ? applyPublishModifiers(session, message, verdict.ok as object)
+          : undefined;
+    if (changed === undefined) {
+      core.counters.publishAuthError[session.versionIndex]++;
+      session.refuse(session.version === 5 ? 0x87 : 5);
+      return;
+    }
+    session.will = { message: changed, delayS };
+    attach(session, progress);
+  };
+  const call = new PublishCall(session.username, session.hookId, message);
+  const verdict = core.hooks.ask(chain, call, session.transport.listener.authzPlugins);
+  if (isPromise(verdict)) session.proceed(verdict as Promise<unknown>, decide);
+  else decide(verdict);
+}
+
+/** Undefined for a topic where clients may not publish. */
+function willMessage(session: Session, will: Will): Message | undefined {
+  if (will.topic.startsWith("$")) return undefined;
+  const { settings } = session;
+  if (will.qos > settings.maximumQoS || (will.retain && !settings.retainAvailable)) {
+    return undefined;
+  }
+  session.mount.lookupText(will.topic);
+  const encoded = encodePublishProperties(will.properties ?? {});
+  const message = new Message(
+    session.mount.name,
+    will.topic,
+    Buffer.from(will.payload),
+    will.qos,
+    will.retain,
+    session.version === 5 ? encoded.forward : undefined,
+    0,
+  );
+  // The clock of its expiry starts when it is published; see will.ts.
+  session.willExpiryS = encoded.messageExpiryInterval;
+  return message;
+}
+
+// ---- session, CONNACK
+
+function attach(session: Session, progress: Progress): void {
+  const { core } = session;
+  const ready = core.cluster.claim(session.hookId);
+  if (ready === undefined) finish(session, progress);
+  else session.proceed(ready, () => finish(session, progress));
+}
+
+function finish(session: Session, progress: Progress): void {
+  const { core, settings } = session;
+  const { packet, connack } = progress;
+  const requestedExpiry = packet.properties?.sessionExpiryInterval ?? 0;
+  const expiryS = sessionExpiry(session, requestedExpiry);
+  const { sessionPresent, batch } = core.manager.attach(session, {
+    expiryS,
+    window: sendWindow(session, packet),
+    packetBytesMax: packet.properties?.maximumPacketSize ?? Number.POSITIVE_INFINITY,
+    aliasMax: Math.min(packet.properties?.topicAliasMaximum ?? 0, settings.topicAliasMaxBroker),
+  });
+  session.applySizeLimit();
+  if (settings.maxMessageRate > 0) {
+    session.rate = new RateLimit(settings.maxMessageRate, core.wheel.nowMs);
+  }
+  if (session.version === 5) {
+    announce(session, connack);
+    if (expiryS !== requestedExpiry) connack.sessionExpiryInterval = expiryS;
+  }
+  tellRegistered(session, packet, connack);
+  if (core.commits.isDurable(batch)) {
+    accept(session, sessionPresent, connack);
+    return;
+  }
+  // What CONNACK promises (a new session, an old one gone) is in the store first.
+  session.isWaiting = true;
+  core.commits.when(batch, () => {
+    session.isWaiting = false;
+    if (session.isAttached) accept(session, sessionPresent, connack);
+    session.resumeInput();
+  });
+}
+
+/** Seconds the state is kept after the connection; 0 = not at all (mqtt.md, section 4.3). */
+function sessionExpiry(session: Session, requested: number): number {
+  const { settings } = session;
+  if (settings.allowMultipleSessions && session.version < 5) return NEVER_EXPIRES;
+  if (session.version === 5) return settings.sessionExpiryIntervalS ?? requested;
+  if (session.cleanStart) return 0;
+  return settings.persistentClientExpirationS || NEVER_EXPIRES;
+}
+
+function sendWindow(session: Session, packet: ConnectPacket): number {
+  const { settings } = session;
+  if (session.version === 5) {
+    return Math.min(packet.properties?.receiveMaximum ?? 65_535, settings.receiveMaxClient);
+  }
+  return settings.maxInflightMessages || 65_535;
+}
+
+/** Differs from VerneMQ: every limit that is enforced is announced, and the other way round (W-05). */
+function announce(session: Session, connack: Properties): void {
+  const { settings } = session;
+  if (settings.topicAliasMaxClient > 0) connack.topicAliasMaximum = settings.topicAliasMaxClient;
+  if (settings.receiveMaxBroker < 65_535) connack.receiveMaximum = settings.receiveMaxBroker;
+  if (settings.maxMessageSize > 0) connack.maximumPacketSize = settings.maxMessageSize;
+  if (settings.maximumQoS < 2) connack.maximumQoS = settings.maximumQoS;
+  if (!settings.retainAvailable) connack.retainAvailable = false;
+  if (!settings.wildcardSubscriptionAvailable) connack.wildcardSubscriptionAvailable = false;
+  if (!settings.sharedSubscriptionAvailable) connack.sharedSubscriptionAvailable = false;
+  if (!settings.subscriptionIdentifiersAvailable) connack.subscriptionIdentifiersAvailable = false;
+}
+
+function tellRegistered(session: Session, packet: ConnectPacket, connack: Properties): void {
+  const { hooks } = session.core;
+  const who = {
+    peer: session.transport.peer,
+    subscriber_id: session.hookId,
+    username: session.username,
+  };
+  if (session.version < 5) {
+    hooks.tell("on_register", who);
+  } else if (hooks.wants("on_register_m5")) {
+    hooks.tell("on_register_m5", {
+      ...who,
+      properties: toHookProperties(connack),
+      connect_properties: toHookProperties(packet.properties),
+    });
+  }
+}
+
+function accept(session: Session, sessionPresent: boolean, connack: Properties): void {
+  const frame = encodeConnack(
+    session.version,
+    { sessionPresent, code: 0, properties: connack },
+    { maximumPacketSize: session.packetBytesMax },
+  );
+  if (frame === undefined) {
+    session.end({ reason: "CONNACK above maximum packet size", publishWill: false });
+    return;
+  }
+  session.out.outbox.append(frame);
+  session.countConnack(0);
+  session.phase = CONNECTED;
+  if (session.enhancedAuth !== undefined) session.enhancedAuth.proceed = undefined;
+  session.startDeadlines();
+  session.core.log.debug("client connected", {
+    client_id: session.clientId,
+    peer: session.transport.peer.address,
+    protocol: session.level,
+  });
+  session.out.open();
+}

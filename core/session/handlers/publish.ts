@@ -1,0 +1,388 @@
+import { isPromise } from "../../hooks/chain.ts";
+import type { HookError, PublishModifiers, Verdict } from "../../hooks/types.ts";
+import { encodeAck } from "../../mqtt/codec.ts";
+import { fromHookProperties } from "../../mqtt/hook-properties.ts";
+import {
+  FRAME_NONE,
+  FRAME_V4,
+  FRAME_V4_ID,
+  FRAME_V5,
+  FRAME_V5_ID,
+  Message,
+} from "../../mqtt/message.ts";
+import { MqttError, PUBACK, PUBREC } from "../../mqtt/packets.ts";
+import {
+  encodePublishProperties,
+  forwardBytes,
+  scanPublishProperties,
+} from "../../mqtt/publish-properties.ts";
+import { malformed, protocolError, reasonCodeOf } from "../../mqtt/reason-codes.ts";
+import type { Route } from "../../routing/routes.ts";
+import { PublishCall } from "../hook-arguments.ts";
+import { DEFERRED_MAX } from "../outbound.ts";
+import type { Session } from "../session.ts";
+import type { Subscriber } from "../subscriber.ts";
+
+/** Marks the packet id of a QoS 2 PUBLISH where id and QoS travel as one number (0 = QoS 0). */
+const QOS2 = 0x10000;
+
+/**
+ * PUBLISH from a client: parse, `$` check, alias, authorisation, retain, routing, acknowledgement,
+ * on_publish, rate limit (mqtt.md, section 7). Synchronous unless a hook answers later.
+ */
+export function handlePublish(
+  session: Session,
+  header: number,
+  buffer: Buffer,
+  start: number,
+  body: number,
+  end: number,
+): void {
+  const qos = (header >> 1) & 0x03;
+  if (qos === 3) throw malformed("QoS 3", "MQTT-3.3.1-4");
+  if (qos === 0 && (header & 0x08) !== 0) throw malformed("DUP with QoS 0", "MQTT-3.3.1-2");
+  const isV5 = session.version === 5;
+  session.core.counters.publishReceived[isV5 ? 1 : 0]++;
+
+  const topicStart = body + 2;
+  if (topicStart > end) throw malformed("PUBLISH without topic", "3.3.2");
+  const topicBytes = ((buffer[body] as number) << 8) | (buffer[body + 1] as number);
+  const topicEnd = topicStart + topicBytes;
+  let at = topicEnd;
+  let packetId = 0;
+  if (qos > 0) {
+    at += 2;
+    if (at > end) throw malformed("PUBLISH ends inside its header", "3.3.2");
+    packetId = ((buffer[at - 2] as number) << 8) | (buffer[at - 1] as number);
+    if (packetId === 0) throw protocolError("packet identifier 0", "MQTT-2.2.1-3");
+  } else if (at > end) {
+    throw malformed("PUBLISH ends inside its topic", "3.3.2");
+  }
+
+  let layout = qos > 0 ? FRAME_V4_ID : FRAME_V4;
+  let properties: Buffer | undefined;
+  let expiryS = -1;
+  let alias = 0;
+  if (isV5) {
+    layout = qos > 0 ? FRAME_V5_ID : FRAME_V5;
+    if (at >= end) throw malformed("PUBLISH without properties", "3.3.2.3");
+    if (buffer[at] === 0) {
+      at++;
+    } else {
+      const block = readPropertyLength(buffer, at, end);
+      const scan = scanPublishProperties(buffer, block.start, block.end);
+      alias = scan.topicAlias;
+      expiryS = scan.messageExpiryInterval;
+      if (scan.forward !== "none") properties = forwardBytes(buffer, block.start, block.end);
+      if (scan.forward !== "whole") layout = FRAME_NONE;
+      at = block.end;
+    }
+  }
+
+  let route: Route;
+  if (topicBytes === 0) {
+    route = routeOfAlias(session, alias);
+    layout = FRAME_NONE;
+  } else {
+    route = routeOf(session, buffer, topicStart, topicEnd);
+  }
+  if (!session.mount.isFresh(route)) route = session.mount.fresh(route);
+
+  if (!checkLimits(session, qos, (header & 1) !== 0, packetId)) return;
+  const message = new Message(
+    session.mount.name,
+    route.topic,
+    buffer,
+    qos,
+    (header & 0x01) !== 0,
+    properties,
+    expiryS < 0 ? 0 : session.core.wallMs() + expiryS * 1000,
+  );
+  message.borrow(buffer, start, end, at, layout, route.bytes.length);
+  if (alias !== 0 && topicBytes !== 0) checkAlias(session, alias);
+
+  if (route.isReserved) {
+    // Differs from VerneMQ, which never acknowledges (W-12).
+    acknowledge(session, qos === 2 ? packetId | QOS2 : packetId, isV5 ? 0x90 : 0);
+    return;
+  }
+  const answer = qos === 2 ? packetId | QOS2 : packetId;
+  authorise(session, route, message, answer, topicBytes === 0 ? 0 : alias);
+}
+
+function readPropertyLength(
+  buffer: Buffer,
+  at: number,
+  end: number,
+): { start: number; end: number } {
+  let length = 0;
+  let start = at;
+  for (let shift = 0; ; shift += 7) {
+    if (start >= end || shift > 21) throw malformed("property length", "MQTT-1.5.5-1");
+    const byte = buffer[start++] as number;
+    length += (byte & 0x7f) << shift;
+    if (byte < 128) break;
+  }
+  if (start + length > end) throw malformed("properties beyond the packet", "2.2.2.1");
+  return { start, end: start + length };
+}
+
+/** The last topic again is found by comparing bytes; others by the mount's cache. */
+function routeOf(session: Session, buffer: Buffer, start: number, end: number): Route {
+  const last = session.lastRoute;
+  if (last !== undefined && last.bytes.length === end - start) {
+    const bytes = last.bytes;
+    let i = 0;
+    while (i < bytes.length && bytes[i] === buffer[start + i]) i++;
+    if (i === bytes.length) return last;
+  }
+  const route = session.mount.lookup(buffer, start, end);
+  session.lastRoute = route;
+  return route;
+}
+
+/** Differs from VerneMQ, which answers unknown aliases with an error code and goes on (W-17). */
+function routeOfAlias(session: Session, alias: number): Route {
+  if (session.version < 5) throw malformed("empty topic", "MQTT-4.7.3-1");
+  if (alias === 0) throw protocolError("empty topic without alias", "MQTT-3.3.2-8");
+  const route = session.aliasesIn?.[alias];
+  if (route === undefined) throw new MqttError(0x94, `alias ${alias} is unknown`, "MQTT-3.3.2-8");
+  return route;
+}
+
+function checkAlias(session: Session, alias: number): void {
+  if (alias > session.settings.topicAliasMaxClient) {
+    throw new MqttError(0x94, `alias ${alias} above the maximum`, "MQTT-3.3.2-9");
+  }
+}
+
+/** Announced limits, receive maximum, repeated QoS 2 ids. False when the packet is dealt with. */
+function checkLimits(session: Session, qos: number, retain: boolean, packetId: number): boolean {
+  const { settings } = session;
+  if (session.version === 5) {
+    if (qos > settings.maximumQoS) throw new MqttError(0x9b, "QoS above maximum", "MQTT-3.2.2-11");
+    if (retain && !settings.retainAvailable) {
+      throw new MqttError(0x9a, "retain is not available", "MQTT-3.2.2-14");
+    }
+  }
+  if (qos === 0) return true;
+  const ids = (session.subscriber as Subscriber).inboundIds;
+  if (ids === undefined) return true;
+  if (ids.has(packetId)) {
+    if (qos === 2) {
+      // Received before, PUBREL outstanding: acknowledged again, never routed again [MQTT-4.3.3-10].
+      session.out.acknowledge(PUBREC, packetId, 0, 0);
+      return false;
+    }
+  }
+  if (session.version === 5 && ids.size >= settings.receiveMaxBroker) {
+    throw new MqttError(0x93, "receive maximum exceeded", "MQTT-3.3.4-7");
+  }
+  return true;
+}
+
+/** Asks auth_on_publish(_m5). With no plugin for it everyone may publish. */
+function authorise(
+  session: Session,
+  route: Route,
+  message: Message,
+  answer: number,
+  newAlias: number,
+): void {
+  const { hooks } = session.core;
+  const chain = session.version === 5 ? "auth_on_publish_m5" : "auth_on_publish";
+  if (hooks.chains[chain].length === 0) {
+    if (newAlias !== 0) learnAlias(session, newAlias, route);
+    accept(session, route, message, answer, 0);
+    return;
+  }
+  const call = new PublishCall(session.username, session.hookId, message);
+  const verdict = hooks.ask(chain, call, session.transport.listener.authzPlugins);
+  if (!isPromise(verdict)) {
+    decide(session, route, message, answer, newAlias, verdict as Verdict<PublishModifiers>);
+    return;
+  }
+  message.own();
+  session.proceed(verdict as Promise<Verdict<PublishModifiers>>, (late) =>
+    decide(session, route, message, answer, newAlias, late),
+  );
+}
+
+function decide(
+  session: Session,
+  route: Route,
+  message: Message,
+  answer: number,
+  newAlias: number,
+  verdict: Verdict<PublishModifiers>,
+): void {
+  if (verdict === "ok") {
+    if (newAlias !== 0) learnAlias(session, newAlias, route);
+    accept(session, session.mount.fresh(route), message, answer, 0);
+  } else if (typeof verdict === "object" && "ok" in verdict) {
+    const changed = applyPublishModifiers(session, message, verdict.ok);
+    if (changed === undefined) {
+      refuse(session, answer, { reason_code: 0x83 });
+      return;
+    }
+    const mount = session.core.router.mount(changed.mountpoint);
+    const newRoute = mount.lookupText(changed.topic);
+    if (newAlias !== 0) learnAlias(session, newAlias, newRoute);
+    accept(session, newRoute, changed, answer, Number(verdict.ok.throttle ?? 0));
+  } else {
+    refuse(session, answer, verdict === "next" ? "next" : verdict.error);
+  }
+}
+
+function learnAlias(session: Session, alias: number, route: Route): void {
+  session.aliasesIn ??= [];
+  session.aliasesIn[alias] = route;
+}
+
+/**
+ * The message a modifier asks for; undefined (and logged) when a field is not usable. Also for wills.
+ */
+export function applyPublishModifiers(
+  session: Session,
+  message: Message,
+  change: PublishModifiers,
+): Message | undefined {
+  let properties = message.properties;
+  let expiresAtMs = message.expiresAtMs;
+  if (change.properties !== undefined && session.version === 5) {
+    const checked = fromHookProperties(change.properties);
+    if ("error" in checked) {
+      return badModifier(session, `properties.${checked.error.field}`, checked.error.message);
+    }
+    const encoded = encodePublishProperties(checked.properties);
+    properties = encoded.forward;
+    if (encoded.messageExpiryInterval >= 0) {
+      expiresAtMs = session.core.wallMs() + encoded.messageExpiryInterval * 1000;
+    }
+  }
+  const payload = typeof change.payload === "string" ? Buffer.from(change.payload) : change.payload;
+  const qos = change.qos ?? message.qos;
+  if (qos !== 0 && qos !== 1 && qos !== 2) return badModifier(session, "qos", "0, 1 or 2");
+  const topic = change.topic ?? message.topic;
+  try {
+    session.core.router.mount(change.mountpoint ?? message.mountpoint).lookupText(topic);
+  } catch (error) {
+    return badModifier(session, "topic", error instanceof Error ? error.message : "not valid");
+  }
+  return new Message(
+    change.mountpoint ?? message.mountpoint,
+    topic,
+    payload ?? message.payload,
+    qos,
+    change.retain ?? message.retain,
+    properties,
+    expiresAtMs,
+  );
+}
+
+function badModifier(session: Session, field: string, why: string): undefined {
+  session.core.log.limited(`modifier ${field}`, 10).warn("modifier of a publish hook refused", {
+    client_id: session.clientId,
+    field,
+    why,
+  });
+  return undefined;
+}
+
+/** Routes an authorised message and acknowledges it when it is safe. */
+function accept(
+  session: Session,
+  route: Route,
+  message: Message,
+  answer: number,
+  throttleMs: number,
+): void {
+  const { core } = session;
+  const subscriber = session.subscriber as Subscriber;
+  let batch = message.retain
+    ? core.router.publishRetained(route, message, subscriber, core.wallMs())
+    : core.router.publish(route, message, subscriber);
+  if (answer !== 0) {
+    // A hook may have changed the message's QoS; the client is answered for the one it used.
+    const isQos2 = answer >= QOS2;
+    const packetId = answer & 0xffff;
+    let code = 0;
+    if (batch === -1) {
+      batch = 0;
+      if (session.version === 5) code = 0x10;
+    }
+    if (isQos2) {
+      subscriber.inboundIds ??= new Set();
+      subscriber.inboundIds.add(packetId);
+      if (subscriber.isStored) {
+        batch = Math.max(batch, core.store.putInboundId(subscriber.id, packetId));
+      }
+    }
+    session.out.acknowledge(isQos2 ? PUBREC : PUBACK, packetId, code, batch);
+    if (session.out.deferredCount > DEFERRED_MAX) session.holdBack();
+  }
+  const event = session.version === 5 ? "on_publish_m5" : "on_publish";
+  if (core.hooks.chains[event].length > 0) {
+    core.hooks.tell(event, new PublishCall(session.username, session.hookId, message));
+  }
+  if (throttleMs > 0) session.pauseFor(throttleMs);
+  if (session.rate !== undefined) {
+    const pauseMs = session.rate.take(core.wheel.refresh());
+    if (pauseMs > 0) session.pauseFor(pauseMs);
+  }
+}
+
+/** What a client gets for a publish that is not allowed (mqtt.md, section 7.2). */
+function refuse(session: Session, answer: number, why: HookError): void {
+  const { core, settings } = session;
+  core.counters.publishAuthError[session.versionIndex]++;
+  core.log.limited("publish refused", 10).info("publish refused", {
+    client_id: session.clientId,
+    reason: typeof why === "object" ? String(why.reason_code ?? "not_authorized") : String(why),
+  });
+  if (session.version < 5) {
+    if (session.version === 4 || settings.disconnectOnUnauthorizedPublishV3) {
+      session.end({ reason: "publish not authorized", publishWill: true });
+    } else {
+      acknowledge(session, answer, 0);
+    }
+    return;
+  }
+  if (answer === 0) return;
+  const type = answer >= QOS2 ? PUBREC : PUBACK;
+  const packetId = answer & 0xffff;
+  const { code, reasonString } = publishError(why);
+  if (reasonString === undefined) {
+    session.out.acknowledge(type, packetId, code, 0);
+    return;
+  }
+  session.out.after(0, () => {
+    const frame = encodeAck(
+      type,
+      5,
+      { packetId, reasonCode: code, properties: { reasonString } },
+      {
+        maximumPacketSize: session.packetBytesMax,
+        requestProblemInformation: session.requestProblemInfo,
+      },
+    );
+    if (frame !== undefined) session.out.outbox.append(frame);
+    const sent = type === PUBREC ? core.counters.pubrecSent : core.counters.pubackSent;
+    sent.v5[code] = (sent.v5[code] as number) + 1;
+  });
+}
+
+function publishError(why: HookError): { code: number; reasonString: string | undefined } {
+  const given = typeof why === "object" ? why.reason_code : why;
+  const known = given === undefined ? undefined : reasonCodeOf(given);
+  const code = known !== undefined && known >= 0x80 ? known : why === "plugin_error" ? 0x83 : 0x87;
+  const reasonString =
+    typeof why === "object" ? (why.reason_string ?? why.properties?.p_reason_string) : undefined;
+  return { code, reasonString };
+}
+
+/** Positive or negative PUBACK or PUBREC for something that was not stored. */
+function acknowledge(session: Session, answer: number, code: number): void {
+  if (answer === 0) return;
+  session.out.acknowledge(answer >= QOS2 ? PUBREC : PUBACK, answer & 0xffff, code, 0);
+}

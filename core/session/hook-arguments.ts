@@ -1,0 +1,46 @@
+import type { HookProperties, PublishM5Args, SubscriberId } from "../hooks/types.ts";
+import { toHookProperties } from "../mqtt/hook-properties.ts";
+import type { Message } from "../mqtt/message.ts";
+import { decodeForwardBytes } from "../mqtt/publish-properties.ts";
+
+/** MQTT 5 properties of a message under their plugin names. */
+export function hookPropertiesOf(message: Message): HookProperties {
+  const properties: HookProperties =
+    message.properties === undefined
+      ? {}
+      : toHookProperties(decodeForwardBytes(message.properties));
+  if (message.expiresAtMs !== 0) {
+    properties.p_message_expiry_interval = Math.max(
+      0,
+      Math.ceil((message.expiresAtMs - Date.now()) / 1000),
+    );
+  }
+  return properties;
+}
+
+/** Arguments of the publish hooks; payload and properties are made only when a plugin looks at them. */
+export class PublishCall implements PublishM5Args {
+  readonly username: string | undefined;
+  readonly subscriber_id: SubscriberId;
+  readonly qos: number;
+  readonly topic: string;
+  readonly retain: boolean;
+  private readonly message: Message;
+
+  constructor(username: string | undefined, subscriber: SubscriberId, message: Message) {
+    this.username = username;
+    this.subscriber_id = subscriber;
+    this.qos = message.qos;
+    this.topic = message.topic;
+    this.retain = message.retain;
+    this.message = message;
+  }
+
+  get payload(): Buffer {
+    return this.message.payload;
+  }
+
+  get properties(): HookProperties {
+    return hookPropertiesOf(this.message);
+  }
+}

@@ -1,0 +1,360 @@
+import { parseShared } from "../mqtt/topics.ts";
+import type { Subscription } from "../routing/subscription.ts";
+import type { LoadedSession, StoredSubscription } from "../store/types.ts";
+import type { Core } from "./core.ts";
+import type { Delivery } from "./delivery.ts";
+import { ClientQueue } from "./queue.ts";
+import type { Ending, Session } from "./session.ts";
+import { NEVER_EXPIRES, Subscriber } from "./subscriber.ts";
+import { publishWill, willDelay } from "./will.ts";
+
+export interface Attachment {
+  /** Seconds the state survives the connection. */
+  expiryS: number;
+  window: number;
+  packetBytesMax: number;
+  aliasMax: number;
+}
+
+/**
+ * Every client known here by (mountpoint, client id): takeover, attachment, departure, expiry. On one
+ * node a takeover needs no waiting state: the old session is ended and its state handed on within one
+ * call, so a new CONNECT always wins at once.
+ */
+export class SessionManager {
+  readonly subscribers = new Map<string, Subscriber>();
+  private readonly core: Core;
+
+  constructor(core: Core) {
+    this.core = core;
+  }
+
+  find(mountpoint: string, clientId: string): Subscriber | undefined {
+    return this.subscribers.get(keyOf(mountpoint, clientId));
+  }
+
+  /** Sessions attached now. */
+  *sessions(): IterableIterator<Session> {
+    for (const subscriber of this.subscribers.values()) {
+      if (subscriber.others !== undefined) yield* subscriber.others;
+      else if (subscriber.session !== undefined) yield subscriber.session;
+    }
+  }
+
+  /**
+   * Makes the session the one of its client. Returns Session Present and the batch CONNACK waits for.
+   */
+  attach(session: Session, how: Attachment): { sessionPresent: boolean; batch: number } {
+    const { core, settings } = session;
+    const mountpoint = session.mount.name;
+    const key = keyOf(mountpoint, session.clientId);
+    let existing = this.subscribers.get(key);
+    let batch = 0;
+    if (settings.allowMultipleSessions && existing?.session !== undefined) {
+      return { sessionPresent: true, batch: this.attachAnother(existing, session, how) };
+    }
+    existing?.session?.end({ code: 0x8e, reason: "session_taken_over", publishWill: true });
+    existing = this.subscribers.get(key);
+    if (existing !== undefined && session.cleanStart && !settings.allowMultipleSessions) {
+      batch = this.discard(existing);
+      existing = undefined;
+    }
+    const subscriber = existing ?? new Subscriber(core, mountpoint, session.clientId, settings);
+    if (existing === undefined) {
+      this.subscribers.set(key, subscriber);
+      core.counters.queueSetup++;
+    }
+    core.wheel.cancel(subscriber);
+    // A reconnect in time cancels a delayed will. MQTT 5.0, 3.1.3.2.2
+    subscriber.will = undefined;
+    subscriber.willAtMs = 0;
+    this.adopt(subscriber, session, how);
+    subscriber.session = session;
+    if (how.expiryS > 0 && !subscriber.isStored) subscriber.id = core.store.newQueueId();
+    batch = Math.max(batch, subscriber.saveRecord());
+    session.out.attach(subscriber, subscriber.queue, how);
+    core.hooks.tell("on_client_wakeup", { subscriber_id: subscriber.hookId });
+    return { sessionPresent: existing !== undefined, batch };
+  }
+
+  private adopt(subscriber: Subscriber, session: Session, how: Attachment): void {
+    session.subscriber = subscriber;
+    session.suppressWillOnTakeover = session.settings.suppressLwtOnTakeover;
+    subscriber.settings = session.settings;
+    subscriber.username = session.username;
+    subscriber.protocolLevel = session.level;
+    subscriber.sessionExpiryS = how.expiryS;
+    subscriber.expiresAtMs = 0;
+    subscriber.willExpiryS = session.willExpiryS;
+  }
+
+  /** `allow_multiple_sessions`: the others stay; clean session is ignored. */
+  private attachAnother(subscriber: Subscriber, session: Session, how: Attachment): number {
+    this.adopt(subscriber, session, how);
+    subscriber.others ??= [subscriber.session as Session];
+    subscriber.others.push(session);
+    session.out.attach(subscriber, ClientQueue.additional(subscriber), how);
+    this.core.hooks.tell("on_client_wakeup", { subscriber_id: subscriber.hookId });
+    return 0;
+  }
+
+  /** A session ended, for whatever reason. */
+  detach(session: Session, ending: Ending): void {
+    const subscriber = session.subscriber as Subscriber;
+    const isLast = subscriber.others === undefined;
+    const suppressed = ending.code === 0x8e && session.suppressWillOnTakeover;
+    const will = ending.publishWill && !suppressed ? session.will : undefined;
+    session.will = undefined;
+    if (!isLast) {
+      if (will !== undefined) publishWill(this.core, subscriber, will);
+      this.leaveOthers(subscriber, session);
+      return;
+    }
+    if (subscriber.session !== session) return;
+    subscriber.session = undefined;
+    const left = [...session.out.unacknowledged(true), ...session.out.queue.detach(true)];
+    const keeps = subscriber.sessionExpiryS > 0 && ending.cleanup !== true;
+    if (keeps) this.goOffline(subscriber, left, will, ending);
+    else this.goAway(subscriber, left, will, ending);
+  }
+
+  private goOffline(
+    subscriber: Subscriber,
+    left: Delivery[],
+    will: Session["will"],
+    ending: Ending,
+  ): void {
+    const { core } = this;
+    core.counters.queueMessageUnhandled += left.length;
+    const now = core.wallMs();
+    const expiryS = subscriber.sessionExpiryS;
+    subscriber.expiresAtMs = expiryS === NEVER_EXPIRES ? 0 : now + expiryS * 1000;
+    if (will !== undefined) {
+      const delayS = willDelay(will, subscriber.settings.maxLastWillDelayS, expiryS);
+      if (delayS === 0) publishWill(core, subscriber, will);
+      else {
+        subscriber.will = will;
+        subscriber.willAtMs = now + delayS * 1000;
+      }
+    }
+    if (!subscriber.isStored) subscriber.id = core.store.newQueueId();
+    core.store.putSession(subscriber.record(false), subscriber);
+    this.armDeadline(subscriber);
+    core.hooks.tell("on_client_offline", {
+      subscriber_id: subscriber.hookId,
+      reason: ending.reason,
+    });
+  }
+
+  private goAway(
+    subscriber: Subscriber,
+    left: Delivery[],
+    will: Session["will"],
+    ending: Ending,
+  ): void {
+    const { core } = this;
+    if (will !== undefined) publishWill(core, subscriber, will);
+    const isTakeover = ending.code === 0x8e;
+    this.forget(subscriber, !isTakeover);
+    this.handOver(left);
+    core.hooks.tell("on_client_gone", {
+      subscriber_id: subscriber.hookId,
+      reason: ending.reason,
+    });
+  }
+
+  /**
+   * QoS 1 and 2 messages of a leaving member go back to its group; the rest counts as unhandled.
+   * Differs from VerneMQ, which loses them (W-34).
+   */
+  private handOver(left: readonly Delivery[]): void {
+    for (const delivery of left) {
+      const { sharedBy, message } = delivery;
+      const isOpen = delivery.qos > 0 && message !== undefined && sharedBy !== undefined;
+      if (isOpen && this.core.router.handOver(sharedBy, message)) continue;
+      this.core.counters.queueMessageUnhandled++;
+    }
+  }
+
+  private leaveOthers(subscriber: Subscriber, session: Session): void {
+    const others = (subscriber.others as Session[]).filter((other) => other !== session);
+    const heir = others[0] as Session;
+    const left = [...session.out.unacknowledged(false), ...session.out.queue.detach(false)];
+    if (subscriber.settings.queueDeliverMode === "balance") {
+      heir.out.queue.giveBack(left);
+    } else {
+      for (const delivery of left) if (delivery.stored !== 0) subscriber.erase(delivery);
+    }
+    subscriber.others = others.length > 1 ? others : undefined;
+    subscriber.session = heir;
+  }
+
+  /** Removes a client's state; a pending delayed will is due now. Returns the store batch. */
+  private discard(subscriber: Subscriber): number {
+    if (subscriber.will !== undefined) publishWill(this.core, subscriber, subscriber.will);
+    subscriber.will = undefined;
+    return this.forget(subscriber, false);
+  }
+
+  private forget(subscriber: Subscriber, tell: boolean): number {
+    const { core } = this;
+    subscriber.removeAllSubscriptions(tell);
+    this.subscribers.delete(keyOf(subscriber.mountpoint, subscriber.clientId));
+    core.cluster.release(subscriber.hookId);
+    core.wheel.cancel(subscriber);
+    subscriber.queue.close();
+    core.counters.queueTeardown++;
+    core.counters.queueMessageUnhandled += subscriber.storedCount;
+    if (!subscriber.isStored) return 0;
+    const batch = core.store.deleteSession(subscriber.id);
+    subscriber.id = 0;
+    return batch;
+  }
+
+  // ---- deadlines of clients that are away
+
+  private armDeadline(subscriber: Subscriber): void {
+    const at = Math.min(subscriber.expiresAtMs || Infinity, subscriber.willAtMs || Infinity);
+    if (at === Infinity) return;
+    const { wheel } = this.core;
+    wheel.schedule(subscriber, wheel.refresh() + Math.max(0, at - this.core.wallMs()));
+  }
+
+  /** Called by the wheel: publishes a delayed will, expires a session. */
+  deadline(subscriber: Subscriber): void {
+    if (subscriber.isOnline) return;
+    const { core } = this;
+    const now = core.wallMs();
+    const isExpired = subscriber.expiresAtMs !== 0 && subscriber.expiresAtMs <= now;
+    if (subscriber.will !== undefined && (isExpired || subscriber.willAtMs <= now)) {
+      const will = subscriber.will;
+      subscriber.will = undefined;
+      subscriber.willAtMs = 0;
+      publishWill(core, subscriber, will);
+      if (!isExpired) subscriber.saveRecord();
+    }
+    if (!isExpired) {
+      this.armDeadline(subscriber);
+      return;
+    }
+    this.forget(subscriber, true);
+    core.hooks.tell("on_session_expired", { subscriber_id: subscriber.hookId });
+  }
+
+  // ---- admin
+
+  /** `session disconnect`; false when there is no such client. */
+  disconnect(mountpoint: string, clientId: string, cleanup: boolean): boolean {
+    const subscriber = this.find(mountpoint, clientId);
+    if (subscriber === undefined) return false;
+    const sessions = subscriber.others ?? (subscriber.session ? [subscriber.session] : []);
+    if (sessions.length === 0 && !cleanup) return false;
+    for (const session of [...sessions]) {
+      session.end({ code: 0x98, reason: "administrative_action", publishWill: true, cleanup });
+    }
+    if (cleanup && sessions.length === 0) {
+      this.discard(subscriber);
+      this.core.hooks.tell("on_topic_unsubscribed", {
+        subscriber_id: subscriber.hookId,
+        topics: "all_topics",
+      });
+      this.core.hooks.tell("on_client_gone", { subscriber_id: subscriber.hookId });
+    }
+    return true;
+  }
+
+  // ---- start and stop
+
+  /** Brings stored clients back: subscriptions, counters, deadlines. No message is read. */
+  async restore(): Promise<void> {
+    const interrupted: Subscriber[] = [];
+    for await (const loaded of this.core.store.loadSessions()) {
+      const subscriber = this.restoreOne(loaded);
+      if (loaded.session.online) interrupted.push(subscriber);
+    }
+    for (const subscriber of this.subscribers.values()) {
+      if (!interrupted.includes(subscriber)) this.armDeadline(subscriber);
+    }
+    for (const subscriber of interrupted) this.endInterrupted(subscriber);
+  }
+
+  private restoreOne({ session, queue, subscriptions, inboundIds }: LoadedSession): Subscriber {
+    const subscriber = new Subscriber(
+      this.core,
+      session.mountpoint,
+      session.clientId,
+      this.core.settings,
+    );
+    subscriber.id = session.queueId;
+    subscriber.storedCount = queue.storedCount;
+    subscriber.nextSeq = queue.nextSeq;
+    subscriber.nextPacketId = queue.nextPacketId;
+    subscriber.username = session.username;
+    subscriber.protocolLevel = session.protocolLevel;
+    subscriber.sessionExpiryS = session.sessionExpiryS;
+    subscriber.expiresAtMs = session.expiresAtMs;
+    subscriber.will = session.will;
+    subscriber.willAtMs = session.willAtMs;
+    if (inboundIds.length > 0) subscriber.inboundIds = new Set(inboundIds);
+    for (const stored of subscriptions) {
+      subscriber.addSubscription(fromStored(subscriber, stored));
+    }
+    this.subscribers.set(keyOf(session.mountpoint, session.clientId), subscriber);
+    this.core.counters.queueSetup++;
+    return subscriber;
+  }
+
+  /** The broker died while the client was connected: its connection ends now. */
+  private endInterrupted(subscriber: Subscriber): void {
+    const { will } = subscriber;
+    subscriber.will = undefined;
+    if (subscriber.sessionExpiryS > 0) {
+      this.goOffline(subscriber, [], will, { reason: "broker restart", publishWill: true });
+    } else {
+      if (will !== undefined) publishWill(this.core, subscriber, will);
+      this.forget(subscriber, true);
+    }
+  }
+
+  /** Ends every session for a shutdown: v5 clients get DISCONNECT 0x8B. */
+  stop(): void {
+    for (const session of [...this.sessions()]) {
+      session.end({ code: 0x8b, reason: "server_shutting_down", publishWill: true });
+    }
+    for (const subscriber of this.subscribers.values()) this.core.wheel.cancel(subscriber);
+  }
+}
+
+function keyOf(mountpoint: string, clientId: string): string {
+  return mountpoint === "" ? clientId : `${mountpoint}\0${clientId}`;
+}
+
+export function storedSubscription(subscription: Subscription): StoredSubscription {
+  return {
+    filter: subscription.filter,
+    qos: subscription.qos,
+    noLocal: subscription.noLocal,
+    retainAsPublished: subscription.retainAsPublished,
+    retainHandling: subscription.retainHandling,
+    subscriptionId: subscription.ids?.[0] ?? 0,
+    ...(subscription.requestedFilter === undefined
+      ? {}
+      : { requestedFilter: subscription.requestedFilter }),
+  };
+}
+
+function fromStored(subscriber: Subscriber, stored: StoredSubscription): Subscription {
+  const shared = parseShared(stored.filter);
+  return {
+    receiver: subscriber,
+    filter: stored.filter,
+    group: shared?.group ?? "",
+    match: shared?.filter ?? stored.filter,
+    qos: stored.qos,
+    noLocal: stored.noLocal,
+    retainAsPublished: stored.retainAsPublished,
+    retainHandling: stored.retainHandling,
+    ids: stored.subscriptionId === 0 ? undefined : [stored.subscriptionId],
+    requestedFilter: stored.requestedFilter,
+  };
+}

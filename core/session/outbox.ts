@@ -1,0 +1,159 @@
+import type { Counters } from "../counters.ts";
+import type { Transport } from "../listeners/types.ts";
+import { copyBytes } from "../mqtt/message.ts";
+
+/** First chunk of an outbox: enough for acknowledgements and a few small messages. */
+const SMALL_CHUNK = 1024;
+/** Chunk for a busy outbox; what fits leaves in one system call. */
+const LARGE_CHUNK = 65_536;
+/** Frames above this are not copied: head and payload are handed to the socket as they are. */
+export const COPY_MAX = 16_384;
+/** Bytes a socket may hold before its session counts as slow and its messages wait in its queue. */
+const BLOCK_BYTES = 262_144;
+/** Free chunks kept for reuse. */
+const POOL_SMALL_MAX = 2048;
+const POOL_LARGE_MAX = 64;
+
+const smallChunks: Buffer[] = [];
+const largeChunks: Buffer[] = [];
+
+function takeSmall(): Buffer {
+  return smallChunks.pop() ?? Buffer.allocUnsafeSlow(SMALL_CHUNK);
+}
+
+function takeLarge(): Buffer {
+  return largeChunks.pop() ?? Buffer.allocUnsafeSlow(LARGE_CHUNK);
+}
+
+function release(chunk: Buffer): void {
+  if (chunk.length === SMALL_CHUNK) {
+    if (smallChunks.length < POOL_SMALL_MAX) smallChunks.push(chunk);
+  } else if (largeChunks.length < POOL_LARGE_MAX) {
+    largeChunks.push(chunk);
+  }
+}
+
+/** Writes every outbox that got bytes in this turn of the event loop, once, at its end. */
+export class Flusher {
+  private dirty: Outbox[] = [];
+  private scheduled = false;
+  private readonly run = (): void => this.flush();
+
+  add(outbox: Outbox): void {
+    this.dirty.push(outbox);
+    if (this.scheduled) return;
+    this.scheduled = true;
+    setImmediate(this.run);
+  }
+
+  private flush(): void {
+    const dirty = this.dirty;
+    this.dirty = [];
+    this.scheduled = false;
+    for (let i = 0; i < dirty.length; i++) (dirty[i] as Outbox).flush();
+  }
+}
+
+/** Bytes on their way to one socket. Appending copies into a pooled chunk; nothing is held when idle. */
+export class Outbox {
+  chunk: Buffer | undefined;
+  length = 0;
+  /** The socket is not taking more; appended bytes still go out, but callers should stop. */
+  blocked = false;
+  private queued = false;
+  private closed = false;
+  private readonly transport: Transport;
+  private readonly flusher: Flusher;
+  private readonly counters: Counters;
+
+  constructor(transport: Transport, flusher: Flusher, counters: Counters) {
+    this.transport = transport;
+    this.flusher = flusher;
+    this.counters = counters;
+  }
+
+  /**
+   * Makes room for `size` bytes (at most COPY_MAX + a head) and returns their offset in `chunk`, which
+   * may be another buffer after the call.
+   */
+  reserve(size: number): number {
+    const chunk = this.chunk;
+    const at = this.length;
+    if (chunk !== undefined && at + size <= chunk.length) {
+      this.length = at + size;
+      return at;
+    }
+    return this.grow(size);
+  }
+
+  private grow(size: number): number {
+    const chunk = this.chunk;
+    if (chunk === undefined) {
+      this.chunk = size <= SMALL_CHUNK ? takeSmall() : takeLarge();
+      if (!this.queued) {
+        this.queued = true;
+        this.flusher.add(this);
+      }
+    } else if (chunk.length === SMALL_CHUNK) {
+      const larger = takeLarge();
+      copyBytes(chunk, 0, this.length, larger, 0);
+      release(chunk);
+      this.chunk = larger;
+    } else {
+      this.write();
+      this.chunk = takeLarge();
+    }
+    const at = this.length;
+    this.length = at + size;
+    return at;
+  }
+
+  append(bytes: Buffer): void {
+    if (bytes.length > COPY_MAX) {
+      this.appendLarge(bytes);
+      return;
+    }
+    const at = this.reserve(bytes.length);
+    copyBytes(bytes, 0, bytes.length, this.chunk as Buffer, at);
+  }
+
+  /** Hands memory to the socket without a copy; the caller never changes it again. */
+  appendLarge(bytes: Buffer): void {
+    this.write();
+    if (this.closed) return;
+    this.counters.bytesSent += bytes.length;
+    if (!this.transport.write(bytes)) this.blocked = this.transport.bufferedBytes > BLOCK_BYTES;
+  }
+
+  /** Called by the flusher, and before a close. */
+  flush(): void {
+    this.queued = false;
+    this.write();
+  }
+
+  private write(): void {
+    const chunk = this.chunk;
+    if (chunk === undefined) return;
+    const length = this.length;
+    this.chunk = undefined;
+    this.length = 0;
+    if (this.closed || length === 0) {
+      release(chunk);
+      return;
+    }
+    this.counters.bytesSent += length;
+    if (this.transport.write(length === chunk.length ? chunk : chunk.subarray(0, length))) {
+      release(chunk);
+    } else {
+      this.blocked = this.transport.bufferedBytes > BLOCK_BYTES;
+    }
+  }
+
+  /** Nothing more will be sent. */
+  close(): void {
+    this.closed = true;
+    if (this.chunk !== undefined) release(this.chunk);
+    this.chunk = undefined;
+    this.length = 0;
+  }
+}

@@ -1,0 +1,26 @@
+// The suites of the bench, by the name that `npm run bench -- NAME` gives.
+import { runBrokerSuite } from "./broker-suite.ts";
+
+/** Options that every suite gets; a suite ignores what it has no use for. */
+export interface SuiteOptions {
+  /** Runs per cell; the median counts. */
+  readonly runs: number;
+  /** Seconds that one run sends for. */
+  readonly seconds: number;
+  /** Rows to run; undefined: all. */
+  readonly rows: ReadonlySet<string> | undefined;
+  /** Brokers to run; undefined: all that are there. */
+  readonly only: ReadonlySet<string> | undefined;
+  readonly isJson: boolean;
+}
+
+/** A suite: what it is about, and how it runs. It gives the exit status. */
+export interface Suite {
+  readonly about: string;
+  run(options: SuiteOptions): Promise<number>;
+}
+
+/** All suites. A new one is a line here and a file beside this one. */
+export const SUITES: Readonly<Record<string, Suite>> = {
+  broker: { about: "throughput, CPU and memory against Mosquitto and Aedes", run: runBrokerSuite },
+};

@@ -1,0 +1,127 @@
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { checkConfig, describeKey, fileSyntax, showConfig } from "../../../core/config/explain.ts";
+import type { LoadOptions } from "../../../core/config/load.ts";
+import { parseValue } from "../../../core/config/parse.ts";
+
+let folder: string;
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), "nautilus-explain-"));
+});
+afterEach(() => rmSync(folder, { recursive: true }));
+
+function options(source: string, more: LoadOptions = {}): LoadOptions {
+  writeFileSync(join(folder, "v.conf"), source);
+  return { file: "v.conf", cwd: folder, ...more };
+}
+function lineOf(text: string, key: string): string | undefined {
+  return text.split("\n").find((line) => line.startsWith(`${key} `));
+}
+
+describe("config check", () => {
+  test("prints notices and OK", () => {
+    const answer = checkConfig(options("listener.tcp.a = 127.0.0.1:1\nerlang.K = on"));
+    expect(answer).toEqual({
+      exit: 0,
+      stdout:
+        "notice: keys that only steer the Erlang machine (accepted, without effect here): erlang.K\nconfig is OK\n",
+      stderr: "",
+    });
+  });
+
+  test("prints all errors and gives exit code 1", () => {
+    const answer = checkConfig(options("a = 1\nb"));
+    expect(answer.exit).toBe(1);
+    expect(answer.stderr.trimEnd().split("\n")).toHaveLength(2);
+    expect(answer.stdout).toBe("");
+  });
+});
+
+describe("config show", () => {
+  const env = { DOCKER_VERNEMQ_TOPIC_MAX_DEPTH: "9" };
+  const sets = ["max_message_rate=7"];
+
+  test("prints what was written, with its origin", () => {
+    const answer = showConfig(options("\nretry_interval = 5", { env, sets }), false);
+    expect(answer.exit).toBe(0);
+    expect(answer.stdout.trimEnd().split("\n")).toEqual([
+      "retry_interval = 5     # v.conf:2",
+      "max_message_rate = 7   # --set",
+      "topic_max_depth = 9    # environment DOCKER_VERNEMQ_TOPIC_MAX_DEPTH",
+    ]);
+  });
+
+  test("--effective adds the defaults, also those of named listeners", () => {
+    const source =
+      "retry_interval = 5\nlistener.tcp.mine = 127.0.0.1:1\nlistener.mountpoint = 'a # b'";
+    const { stdout } = showConfig(options(source, { env, sets }), true);
+    expect(lineOf(stdout, "retry_interval")).toMatch(/^retry_interval = 5 +# v\.conf:1$/);
+    expect(lineOf(stdout, "queue_type")).toMatch(/^queue_type = fifo +# default$/);
+    expect(lineOf(stdout, "graphite_prefix")).toMatch(/^graphite_prefix = '' +# default$/);
+    expect(lineOf(stdout, "listener.mountpoint")).toMatch(/^listener\.mountpoint = 'a # b' +# v/);
+    expect(lineOf(stdout, "listener.tcp.mine.max_connections")).toMatch(/= -1 +# default$/);
+    expect(lineOf(stdout, "leveldb.compression")).toBeUndefined();
+    expect(stdout).not.toContain("$name");
+    const keys = stdout
+      .trimEnd()
+      .split("\n")
+      .map((line) => line.split(" ")[0]);
+    expect(new Set(keys).size).toBe(keys.length);
+  });
+
+  test("prints a file that means the same", () => {
+    const source =
+      "listener.tcp.a = 127.0.0.1:1\nlistener.mountpoint = ' x#'\nallow_anonymous = on";
+    const first = showConfig(options(source), false).stdout;
+    const again = showConfig(options(first), false).stdout;
+    const settings = (text: string) => text.replace(/ +# v\.conf:\d+$/gm, "");
+    expect(settings(again)).toBe(settings(first));
+    expect(first).toContain("listener.mountpoint = ' x#'");
+  });
+
+  test("prints the errors of a wrong file", () => {
+    expect(showConfig(options("a = 1"), false)).toMatchObject({ exit: 1, stdout: "" });
+  });
+});
+
+describe("config describe", () => {
+  test("prints doc, type, allowed values, default, unit, when it changes and the value in effect", () => {
+    const { exit, stdout } = describeKey(options("retry_interval = 5"), "retry_interval");
+    expect(exit).toBe(0);
+    expect(stdout).toMatch(/^retry_interval\n {2}Seconds without acknowledgement/);
+    expect(stdout).toContain("type:      integer\n");
+    expect(stdout).toContain("allowed:   an integer, at least 0\n");
+    expect(stdout).toContain("default:   20\n");
+    expect(stdout).toContain("unit:      s\n");
+    expect(stdout).toContain("changes:   live (vmq-admin set)\n");
+    expect(stdout).toContain("effective: 5   # v.conf:1\n");
+  });
+
+  test("knows keys with free names and keys of later features", () => {
+    const listener = describeKey(options(""), "listener.tcp.$name").stdout;
+    expect(listener).toContain("changes:   with a restart\n");
+    expect(listener).toContain("effective: unset\n");
+    expect(listener).toContain("example:   127.0.0.1:1883\n");
+    expect(describeKey(options(""), "graphite_host").stdout).toContain(
+      "not supported yet (Graphite)",
+    );
+  });
+
+  test("helps with a misspelt key, and works while the file is wrong", () => {
+    expect(describeKey(options(""), "retry_intervall")).toEqual({
+      exit: 1,
+      stdout: "",
+      stderr: "retry_intervall: there is no setting with that name, did you mean retry_interval?\n",
+    });
+    expect(describeKey(options("x"), "retry_interval").stdout).toContain("effective: unknown");
+  });
+});
+
+test.each(["a", "", "a # b", "'x", " a ", "a\nb", "#", "a=b"])(
+  "%j survives being written and read",
+  (text) => {
+    expect(parseValue(fileSyntax(text))).toEqual({ text });
+  },
+);
