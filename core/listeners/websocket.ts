@@ -6,6 +6,7 @@ import { WebSocketServer } from "ws";
 import { forwardedOrigin, trustedProxies } from "./forwarded-for.ts";
 import type { Acceptor, ListenerDependencies } from "./listener.ts";
 import type { Origin } from "./peer.ts";
+import { LINGER_MS } from "./tcp.ts";
 import { TlsFront } from "./tls.ts";
 import type { ListenerEvents, ListenerSettings } from "./types.ts";
 import { WebSocketTransport } from "./websocket-transport.ts";
@@ -62,19 +63,7 @@ export class WebSocketAcceptor implements Acceptor {
           )
         : undefined;
     this.http = this.createHttpServer();
-    this.webSockets = new WebSocketServer({
-      noServer: true,
-      clientTracking: false,
-      maxPayload: Number.isFinite(settings.maxWsFrameSize) ? settings.maxWsFrameSize : 0,
-      perMessageDeflate: {
-        threshold: COMPRESS_FROM_BYTES,
-        concurrencyLimit: ZLIB_JOBS_MAX,
-        // A kept window would cost each client some 300 KB.
-        serverNoContextTakeover: true,
-        clientNoContextTakeover: true,
-      },
-      handleProtocols: (offered) => chooseSubprotocol(offered) ?? false,
-    });
+    this.webSockets = this.createWebSocketServer();
   }
 
   start(): void {
@@ -105,6 +94,27 @@ export class WebSocketAcceptor implements Acceptor {
     server.on("clientError", (error: NodeJS.ErrnoException, socket) => {
       const status = error.code === "HPE_HEADER_OVERFLOW" ? 431 : 400;
       this.answer(socket, { status, reason: error.message });
+    });
+    return server;
+  }
+
+  private createWebSocketServer(): WebSocketServer {
+    const { settings } = this;
+    const server = new WebSocketServer({
+      noServer: true,
+      clientTracking: false,
+      maxPayload: Number.isFinite(settings.maxWsFrameSize) ? settings.maxWsFrameSize : 0,
+      perMessageDeflate: {
+        threshold: COMPRESS_FROM_BYTES,
+        concurrencyLimit: ZLIB_JOBS_MAX,
+        // A kept window would cost each client some 300 KB.
+        serverNoContextTakeover: true,
+        clientNoContextTakeover: true,
+      },
+      handleProtocols: (offered) => chooseSubprotocol(offered) ?? false,
+    });
+    server.on("wsClientError", (error, socket) => {
+      this.answer(socket, { status: 400, reason: error.message });
     });
     return server;
   }
@@ -171,13 +181,17 @@ export class WebSocketAcceptor implements Acceptor {
   /** Answers in place of the HTTP server, and closes. */
   private answer(socket: Duplex, refusal: Refusal): void {
     this.refused(socket, refusal);
+    const { status } = refusal;
     if (!socket.writable) {
       socket.destroy();
       return;
     }
-    const reason = http.STATUS_CODES[refusal.status] ?? "";
-    const head = `HTTP/1.1 ${refusal.status} ${reason}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`;
-    socket.end(head, () => socket.destroy());
+    socket.end(
+      `HTTP/1.1 ${status} ${http.STATUS_CODES[status]}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`,
+    );
+    socket.resume(); // unread bytes would turn the close into a reset, and the answer be lost
+    const linger = setTimeout(() => socket.destroy(), LINGER_MS).unref();
+    socket.once("close", () => clearTimeout(linger));
   }
 
   private refused(socket: Duplex, { status, reason }: Refusal): void {

@@ -12,6 +12,9 @@ const PLUS = 0x2b;
 const HASH = 0x23;
 const DOLLAR = 0x24;
 
+/** UTF-16 units that fit into 65535 bytes whatever they are. */
+const PLAIN_LENGTH_MAX = 21845;
+
 const SHARE = "$share";
 const SHARE_PREFIX = "$share/";
 
@@ -29,12 +32,14 @@ export interface TopicFault {
 export function validateTopic(topic: string, maxDepth: number): TopicFault | undefined {
   if (topic === "") return badTopic("topic is empty");
   let depth = 1;
+  let isPlain = topic.length <= PLAIN_LENGTH_MAX;
   for (let i = 0; i < topic.length; i++) {
     const char = topic.charCodeAt(i);
     if (char === SLASH) depth++;
-    else if (char === PLUS || char === HASH) return badTopic("topic contains a wildcard");
+    else if (isWildcard(char)) return badTopic("topic contains a wildcard");
+    else if (char === 0 || char >= 0xd800) isPlain = false;
   }
-  const fault = stringFault(topic);
+  const fault = isPlain ? undefined : stringFault(topic);
   if (fault !== undefined) return badTopic(`topic ${fault}`);
   return depth > maxDepth ? badTopic(`topic has more than ${maxDepth} levels`) : undefined;
 }

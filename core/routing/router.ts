@@ -6,6 +6,12 @@ import { Mount, type Route } from "./routes.ts";
 import { chooseMember, deliverShared } from "./shared.ts";
 import type { Receiver, Subscription } from "./subscription.ts";
 
+/** Messages that know how to reach everyone on their route. */
+export interface DeliverableRun {
+  readonly count: number;
+  deliver(publisher: Receiver | undefined): number;
+}
+
 export interface RouterOptions {
   topicDepthMax: number;
   /** `overlapping_subscriptions = once`. */
@@ -71,6 +77,11 @@ export class Router {
       return Math.max(batch, deliverShared(route.groups, message, this.options.random));
     }
     return count === 0 ? -1 : batch;
+  }
+
+  /** Delivers neighbouring QoS 0 messages that need no hook, no store and no shared group. */
+  publishRun(run: DeliverableRun, publisher: Receiver | undefined): void {
+    this.counters.routerMatchesLocal += run.deliver(publisher) * run.count;
   }
 
   /** As `publish`, and keeps the message when it is retained. `nowMs` is wall-clock time. */

@@ -1,5 +1,16 @@
 import type { Message } from "../mqtt/message.ts";
 
+/** Neighbouring QoS 0 frames of one topic, ready to send; see session/run.ts. */
+export interface MessageRun {
+  /** FRAME_V4 or FRAME_V5. */
+  readonly layout: number;
+  readonly count: number;
+  /** Bytes of all frames. */
+  readonly size: number;
+  /** The frames, shared by all receivers and never changed. */
+  frames(): Buffer;
+}
+
 /** What the router needs to know of a subscriber: the receiving end of its subscriptions. */
 export interface Receiver {
   readonly mountpoint: string;
@@ -10,6 +21,8 @@ export interface Receiver {
    * 0 when none.
    */
   deliver(message: Message, subscription: Subscription): number;
+  /** Takes neighbouring QoS 0 messages at once; false when they must come one by one. */
+  deliverRun(run: MessageRun, subscription: Subscription): boolean;
 }
 
 /** One subscription of one subscriber; the router's entry and the options that shape each delivery. */

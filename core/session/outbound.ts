@@ -13,6 +13,7 @@ import {
 } from "../mqtt/message.ts";
 import { PUBACK, PUBLISH, PUBREC, PUBREL } from "../mqtt/packets.ts";
 import { encodePublishProperties } from "../mqtt/publish-properties.ts";
+import type { MessageRun } from "../routing/subscription.ts";
 import { ENTRY_PUBLISHED, ENTRY_RELEASED, STORED_NO } from "../store/types.ts";
 import { NOT_SCHEDULED, type Timed } from "../timers.ts";
 import type { CommitWaiter } from "./commits.ts";
@@ -35,6 +36,9 @@ interface Deferred {
   delivery: Delivery | undefined;
   action: (() => void) | undefined;
 }
+
+/** Ranges of frames below this are copied behind what waits; larger ones are handed over as they are. */
+const SHARE_MIN = 4096;
 
 /** Answers waiting for the store above this stop the reading of the client's socket. */
 export const DEFERRED_MAX = 4096;
@@ -125,6 +129,17 @@ export class Outbound implements CommitWaiter, Timed {
     if (!this.writePublish(message, this.isV5 ? FRAME_V5 : FRAME_V4, first, 0, ids)) {
       this.dropTooLarge(message);
     }
+  }
+
+  /** Sends neighbouring QoS 0 messages as one range; false when something is in the way. */
+  sendRun(run: MessageRun): boolean {
+    if (run.layout !== (this.isV5 ? FRAME_V5 : FRAME_V4) || !this.isDirect) return false;
+    // Aliases and size limits are per frame; what waits must not be overtaken.
+    if (this.aliasMax > 0 || run.size > this.packetBytesMax || this.queue.hasWaiting) return false;
+    if (run.size >= SHARE_MIN) this.outbox.appendShared(run.frames());
+    else this.outbox.append(run.frames());
+    this.session.core.counters.publishSent[this.isV5 ? 1 : 0] += run.count;
+    return true;
   }
 
   /**

@@ -60,6 +60,8 @@ export class Outbox {
   length = 0;
   /** The socket is not taking more; appended bytes still go out, but callers should stop. */
   blocked = false;
+  /** Before `chunk` in order: `chunk` is only filled when there is none. */
+  private shared: Buffer[] | undefined;
   private queued = false;
   private closed = false;
   private readonly transport: Transport;
@@ -89,6 +91,7 @@ export class Outbox {
   private grow(size: number): number {
     const chunk = this.chunk;
     if (chunk === undefined) {
+      if (this.shared !== undefined) this.writeShared(this.shared);
       this.chunk = size <= SMALL_CHUNK ? takeSmall() : takeLarge();
       if (!this.queued) {
         this.queued = true;
@@ -125,13 +128,33 @@ export class Outbox {
     if (!this.transport.write(bytes)) this.blocked = this.transport.bufferedBytes > BLOCK_BYTES;
   }
 
+  /** Adds bytes that several outboxes share; they leave with the others at the end of the turn. */
+  appendShared(bytes: Buffer): void {
+    this.write();
+    this.shared ??= [];
+    this.shared.push(bytes);
+    if (this.queued) return;
+    this.queued = true;
+    this.flusher.add(this);
+  }
+
   /** Called by the flusher, and before a close. */
   flush(): void {
     this.queued = false;
     this.write();
   }
 
+  private writeShared(shared: Buffer[]): void {
+    this.shared = undefined;
+    if (this.closed) return;
+    for (const bytes of shared) {
+      this.counters.bytesSent += bytes.length;
+      if (!this.transport.write(bytes)) this.blocked = this.transport.bufferedBytes > BLOCK_BYTES;
+    }
+  }
+
   private write(): void {
+    if (this.shared !== undefined) this.writeShared(this.shared);
     const chunk = this.chunk;
     if (chunk === undefined) return;
     const length = this.length;
@@ -154,6 +177,7 @@ export class Outbox {
     this.closed = true;
     if (this.chunk !== undefined) release(this.chunk);
     this.chunk = undefined;
+    this.shared = undefined;
     this.length = 0;
   }
 }

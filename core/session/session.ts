@@ -34,6 +34,7 @@ import { handleSubscribe } from "./handlers/subscribe.ts";
 import { handleUnsubscribe } from "./handlers/unsubscribe.ts";
 import { DEFERRED_MAX, Outbound } from "./outbound.ts";
 import type { RateLimit } from "./rate.ts";
+import type { Run } from "./run.ts";
 import type { SessionSettings } from "./settings.ts";
 import type { Subscriber } from "./subscriber.ts";
 
@@ -97,6 +98,7 @@ export class Session implements TransportHandler, PacketSink, Timed {
   enhancedAuth: EnhancedAuth | undefined;
   /** Topic of the last PUBLISH: most clients repeat it. */
   lastRoute: Route | undefined;
+  run: Run | undefined;
   /** Topic aliases of the client, by number. */
   aliasesIn: (Route | undefined)[] | undefined;
   rate: RateLimit | undefined;
@@ -132,8 +134,10 @@ export class Session implements TransportHandler, PacketSink, Timed {
     try {
       this.framer.push(buffer, length);
     } catch (error) {
+      this.flushRun();
       this.fault(error);
     }
+    this.flushRun();
     if (this.isWaiting && this.framer.waitingBytes > HELD_BYTES_MAX) this.transport.pause();
   }
 
@@ -155,8 +159,12 @@ export class Session implements TransportHandler, PacketSink, Timed {
   onPacket(header: number, buffer: Buffer, start: number, body: number, end: number): boolean {
     const type = header >>> 4;
     if (this.phase === CONNECTED) {
-      if (type === PUBLISH) handlePublish(this, header, buffer, start, body, end);
-      else if (type >= PUBACK && type <= PUBCOMP && end - body === 2) {
+      if (type === PUBLISH) {
+        handlePublish(this, header, buffer, start, body, end);
+        return !this.isWaiting && this.phase === CONNECTED;
+      }
+      this.flushRun();
+      if (type >= PUBACK && type <= PUBCOMP && end - body === 2) {
         handleShortAck(this, header, buffer, body);
       } else this.onControl(type, header & 0x0f, buffer, body, end);
     } else {
@@ -199,23 +207,35 @@ export class Session implements TransportHandler, PacketSink, Timed {
     const packet = decodeControl(type, flags, buffer, body, end, this.version, depth);
     switch (packet.type) {
       case "subscribe":
-        return handleSubscribe(this, packet);
+        handleSubscribe(this, packet);
+        break;
       case "unsubscribe":
-        return handleUnsubscribe(this, packet);
+        handleUnsubscribe(this, packet);
+        break;
       case "disconnect":
-        return handleDisconnect(this, packet);
+        handleDisconnect(this, packet);
+        break;
       case "auth":
-        return handleAuth(this, packet);
+        handleAuth(this, packet);
+        break;
       case "connect":
         throw protocolError("second CONNECT", "MQTT-3.1.0-2");
       default:
-        return handleAck(this, packet);
+        handleAck(this, packet);
     }
   }
 
   /** The session is (still) one of its subscriber's. */
   get isAttached(): boolean {
     return this.phase !== CLOSED;
+  }
+
+  /** Routes QoS 0 messages collected from the bytes just read; they are borrowed until then. */
+  flushRun(): void {
+    const run = this.run;
+    if (run === undefined) return;
+    this.run = undefined;
+    this.core.router.publishRun(run, this.subscriber);
   }
 
   /** 0 for 3.1 and 3.1.1, 1 for 5: index into counters by version. */
@@ -281,8 +301,10 @@ export class Session implements TransportHandler, PacketSink, Timed {
     try {
       this.framer.resume();
     } catch (error) {
+      this.flushRun();
       this.fault(error);
     }
+    this.flushRun();
     if (!this.isWaiting) this.transport.resume();
   }
 

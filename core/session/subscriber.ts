@@ -1,7 +1,7 @@
 import type { DropReason, SubscriberId } from "../hooks/types.ts";
 import type { Message } from "../mqtt/message.ts";
 import type { Mount } from "../routing/routes.ts";
-import type { Receiver, Subscription } from "../routing/subscription.ts";
+import type { MessageRun, Receiver, Subscription } from "../routing/subscription.ts";
 import { STORED_NO, type StoredSession, type StoredWill, type StoreQueue } from "../store/types.ts";
 import { NOT_SCHEDULED, type Timed } from "../timers.ts";
 import type { Core } from "./core.ts";
@@ -70,7 +70,7 @@ export class Subscriber implements Receiver, StoreQueue, Timed {
   }
 
   deliver(message: Message, by: Subscription): number {
-    let qos = message.qos < by.qos ? message.qos : by.qos;
+    let qos = Math.min(message.qos, by.qos);
     if (this.settings.upgradeOutgoingQos) qos = by.qos;
     const retain = by.retainAsPublished && message.retain;
     this.core.counters.queueMessageIn++;
@@ -81,6 +81,16 @@ export class Subscriber implements Receiver, StoreQueue, Timed {
     }
     if (this.others === undefined) return session.out.queue.offer(message, by, qos, retain);
     return this.deliverToSeveral(this.others, message, by, qos, retain);
+  }
+
+  deliverRun(run: MessageRun, by: Subscription): boolean {
+    const session = this.session;
+    if (session === undefined || this.others !== undefined || by.ids !== undefined) return false;
+    if (this.settings.upgradeOutgoingQos && by.qos > 0) return false;
+    if (!session.out.sendRun(run)) return false;
+    this.core.counters.queueMessageIn += run.count;
+    this.core.counters.queueMessageOut += run.count;
+    return true;
   }
 
   /** A retained message because of SUBSCRIBE: RETAIN stays 1 [MQTT-3.3.1-8]. */

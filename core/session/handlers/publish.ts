@@ -20,6 +20,7 @@ import { malformed, protocolError, reasonCodeOf } from "../../mqtt/reason-codes.
 import type { Route } from "../../routing/routes.ts";
 import { PublishCall } from "../hook-arguments.ts";
 import { DEFERRED_MAX } from "../outbound.ts";
+import { Run } from "../run.ts";
 import type { Session } from "../session.ts";
 import type { Subscriber } from "../subscriber.ts";
 
@@ -88,6 +89,12 @@ export function handlePublish(
   }
   if (!session.mount.isFresh(route)) route = session.mount.fresh(route);
 
+  const isPlain = header === 0x30 && layout !== FRAME_NONE && properties === undefined;
+  if (isPlain && isRunnable(session, route)) {
+    joinRun(session, route, layout, buffer, start, end, at);
+    return;
+  }
+  session.flushRun();
   if (!checkLimits(session, qos, (header & 1) !== 0, packetId)) return;
   const message = new Message(
     session.mount.name,
@@ -108,6 +115,46 @@ export function handlePublish(
   }
   const answer = qos === 2 ? packetId | QOS2 : packetId;
   authorise(session, route, message, answer, topicBytes === 0 ? 0 : alias);
+}
+
+/** A plain QoS 0 message for a topic without events, groups or a rate limit may join its neighbours. */
+function isRunnable(session: Session, route: Route): boolean {
+  const { chains } = session.core.hooks;
+  return (
+    (session.version === 5 ? chains.on_publish_m5 : chains.on_publish).length === 0 &&
+    route.groups === undefined &&
+    !route.isReserved &&
+    session.rate === undefined
+  );
+}
+
+/** Asks whether a plain QoS 0 message is allowed; if so at once, it joins its neighbours (run.ts). */
+function joinRun(
+  session: Session,
+  route: Route,
+  layout: number,
+  buffer: Buffer,
+  start: number,
+  end: number,
+  payloadStart: number,
+): void {
+  const { chains } = session.core.hooks;
+  const isAsked =
+    (session.version === 5 ? chains.auth_on_publish_m5 : chains.auth_on_publish).length > 0;
+  if (isAsked) {
+    const message = new Message(session.mount.name, route.topic, buffer, 0, false, undefined, 0);
+    message.borrow(buffer, start, end, payloadStart, layout, route.bytes.length);
+    const verdict = askPublish(session, message);
+    if (verdict !== "ok") {
+      session.flushRun();
+      settle(session, route, message, 0, 0, verdict);
+      return;
+    }
+  }
+  const run = session.run;
+  if (run !== undefined && run.route === route && run.extend(buffer, start, end)) return;
+  session.flushRun();
+  session.run = new Run(session.mount, route, layout, buffer, start, end);
 }
 
 function readPropertyLength(
@@ -196,8 +243,24 @@ function authorise(
     accept(session, route, message, answer, 0);
     return;
   }
+  settle(session, route, message, answer, newAlias, askPublish(session, message));
+}
+
+function askPublish(session: Session, message: Message): unknown {
   const call = new PublishCall(session.username, session.hookId, message);
-  const verdict = hooks.ask(chain, call, session.transport.listener.authzPlugins);
+  const chain = session.version === 5 ? "auth_on_publish_m5" : "auth_on_publish";
+  return session.core.hooks.ask(chain, call, session.transport.listener.authzPlugins);
+}
+
+/** Goes on with a verdict that is there, or waits for it. */
+function settle(
+  session: Session,
+  route: Route,
+  message: Message,
+  answer: number,
+  newAlias: number,
+  verdict: unknown,
+): void {
   if (!isPromise(verdict)) {
     decide(session, route, message, answer, newAlias, verdict as Verdict<PublishModifiers>);
     return;

@@ -17,14 +17,20 @@ export function handleUnsubscribe(session: Session, packet: UnsubscribePacket): 
     topics: packet.filters,
   };
   if (session.version === 5) {
-    if (!core.hooks.wants("on_unsubscribe_m5")) return unsubscribe(session, packet, packet.filters);
+    if (!core.hooks.wants("on_unsubscribe_m5")) {
+      unsubscribe(session, packet, packet.filters);
+      return;
+    }
     const properties = toHookProperties(packet.properties);
     const verdict = core.hooks.ask("on_unsubscribe_m5", { ...who, properties });
     if (isPromise(verdict)) session.proceed(verdict, (late) => decide(session, packet, late));
     else decide(session, packet, verdict);
     return;
   }
-  if (!core.hooks.wants("on_unsubscribe")) return unsubscribe(session, packet, packet.filters);
+  if (!core.hooks.wants("on_unsubscribe")) {
+    unsubscribe(session, packet, packet.filters);
+    return;
+  }
   const verdict = core.hooks.ask("on_unsubscribe", who);
   if (isPromise(verdict)) session.proceed(verdict, (late) => decide(session, packet, late));
   else decide(session, packet, verdict);

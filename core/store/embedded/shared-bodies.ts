@@ -129,7 +129,7 @@ export class SharedBodies {
   #dropUnused(body: SharedBody): void {
     if (body.holders > 0 || body.pins > 0) return;
     this.#byRef.delete(body.ref);
-    // Put again, the message would get a new body: this one may change behind its back.
+    // Put again, the message gets a new body: this one's count is no longer watched.
     if (body.message?.storeRef === body.ref) {
       body.message.storeRef = 0;
       body.message.storeCount = 0;

@@ -91,7 +91,7 @@ export class Random {
   }
 }
 
-/** Properties allowed in `where`; `withPairs` false leaves user properties to the caller. */
+/** Some of the properties allowed in `where`, undefined for none. */
 export function randomProperties(random: Random, where: number): Properties | undefined {
   const out: Record<string, unknown> = {};
   for (const row of PROPERTY_TABLE) {

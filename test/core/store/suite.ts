@@ -345,6 +345,28 @@ export function describeStore(name: string, create: () => Store): void {
       expect(found.sort()).toEqual([" a new", "m a other", "ma  no clash"]);
     });
 
+    it("loads more than one page of everything", async () => {
+      const queues = Array.from({ length: 1200 }, () => newQueue(store));
+      const [first, last] = [queues[0] as StoreQueue, queues.at(-1) as StoreQueue];
+      for (let i = 0; i < 2500; i++) {
+        for (const { id } of [first, last]) store.putSubscription(id, subscriptionOf(`f/${i}`, 1));
+        store.putInboundId(last.id, i + 1);
+        store.putRetained({ message: textMessage("x", `t/${i}`), storedAtMs: i });
+        store.putSetting(`k/${i}`, "v");
+        put(store, last, textMessage("x"));
+      }
+      const loaded = [];
+      for await (const one of store.loadSessions()) loaded.push(one);
+      expect(loaded).toHaveLength(1200);
+      for (const one of [loaded[0], loaded.at(-1)]) expect(one?.subscriptions).toHaveLength(2500);
+      expect(loaded.at(-1)?.inboundIds).toHaveLength(2500);
+      let retained = 0;
+      for await (const _ of store.loadRetained()) retained++;
+      expect(retained).toBe(2500);
+      expect((await store.loadSettings()).size).toBe(2500);
+      expect(await seqs(store, last)).toHaveLength(2500);
+    });
+
     it("keeps settings", async () => {
       store.putSetting("a", "1");
       store.putSetting("ü", "");

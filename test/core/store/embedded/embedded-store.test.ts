@@ -388,7 +388,10 @@ describe("embedded store", () => {
         expect(store.status().sharedBodies).toBe(1);
         const late = put(store, queue, textMessage("late"), true);
         await store.flush();
+        const { message } = late;
+        expect(message?.storeRef).toBeGreaterThan(0);
         store.forgetEntry(late);
+        expect(message?.storeRef).toBe(0);
         expect(store.status().sharedBodies).toBe(0);
         const found = await store.readEntries(queue, 1, ALL);
         expect(found.map(({ message }) => String(message?.payload))).toEqual(["early", "late"]);
