@@ -3,6 +3,7 @@ import { unlink } from "node:fs/promises";
 import net from "node:net";
 import { getSystemErrorName } from "node:util";
 import { NautilusError } from "../errors.ts";
+import type { Acceptor, ListenerDependencies } from "./acceptor.ts";
 import { type Origin, peerOfSocket } from "./peer.ts";
 import { ProxyGate, readProxyHeader } from "./proxy-gate.ts";
 import { isRawHandle, type RawHandle, rawServerHandle } from "./raw-handle.ts";
@@ -15,29 +16,8 @@ import { WebSocketAcceptor } from "./websocket.ts";
 /** Connections the kernel may hold until we accept them; it cuts this to net.core.somaxconn. */
 const BACKLOG = 4096;
 
-/** Where a listener says what operators should know; pino fits. */
-export interface ListenerLogger {
-  warn(message: string): void;
-  info(message: string): void;
-}
-
-export interface ListenerDependencies {
-  readonly logger: ListenerLogger;
-  /** How often certificate, key, CA and PSK files are looked at, default 1000 ms. */
-  readonly filePollMs?: number;
-  /** Off: plain TCP goes through `net.Socket` too, as on a Node without the internals we need. */
-  readonly useRawTcp?: boolean;
-  /** Limit for the PROXY header, default 10 000 ms. */
-  readonly proxyTimeoutMs?: number;
-}
-
-/** What a kind of listener does with an accepted socket once PROXY protocol is dealt with. */
-export interface Acceptor {
-  /** Reads files; throws a NautilusError that names what is wrong. */
-  start(): void;
-  accept(socket: net.Socket, origin: Origin): void;
-  stop(): void;
-}
+/** Out of file handles every attempt fails; one line in this time says so. */
+const ACCEPT_WARNING_MS = 10_000;
 
 class TcpAcceptor implements Acceptor {
   private readonly settings: ListenerSettings;
@@ -87,6 +67,7 @@ class SocketListener implements Listener, RawOwner {
   private readonly deps: ListenerDependencies;
   private readonly acceptor: Acceptor;
   private server: net.Server | undefined = undefined;
+  private quietUntilMs = 0;
 
   constructor(settings: ListenerSettings, events: ListenerEvents, deps: ListenerDependencies) {
     this.settings = settings;
@@ -195,6 +176,9 @@ class SocketListener implements Listener, RawOwner {
   }
 
   private acceptFailed(status: number): void {
+    const nowMs = Date.now();
+    if (nowMs < this.quietUntilMs) return;
+    this.quietUntilMs = nowMs + ACCEPT_WARNING_MS;
     this.warn(`cannot accept: ${getSystemErrorName(status)}`);
   }
 

@@ -41,7 +41,7 @@ export class StreamTransport implements Transport {
   readonly clientCert: Buffer | undefined;
 
   private readonly socket: Socket;
-  private readonly afterWrite: () => void;
+  private readonly afterWrite: (error?: Error | null) => void;
   private handler: TransportHandler = IGNORE;
   private isEnding = false;
   private isWaiting = false;
@@ -53,7 +53,9 @@ export class StreamTransport implements Transport {
     this.peer = origin.peer;
     this.preAuthUsername = origin.preAuthUsername;
     this.clientCert = clientCert;
-    this.afterWrite = () => this.drained();
+    this.afterWrite = (error) => {
+      if (!error) this.drained();
+    };
     (socket as OwnedSocket).transport = this;
     socket.on("error", onError);
     socket.on("close", onClose);
@@ -124,6 +126,6 @@ export class StreamTransport implements Transport {
   private drained(): void {
     if (!this.isWaiting || this.socket.writableLength > 0) return;
     this.isWaiting = false;
-    if (!this.isEnding) this.handler.onDrain();
+    if (!this.isEnding && !this.socket.destroyed) this.handler.onDrain();
   }
 }

@@ -1,8 +1,8 @@
 /** TLS in front of a transport: handshake, client certificates, pre-shared keys, reload. */
 import type { Socket } from "node:net";
 import tls from "node:tls";
+import type { Acceptor, ListenerDependencies } from "./acceptor.ts";
 import { FileWatch } from "./file-watch.ts";
-import type { Acceptor, ListenerDependencies } from "./listener.ts";
 import { type Origin, peerOfSocket } from "./peer.ts";
 import { StreamTransport } from "./stream-transport.ts";
 import {
@@ -92,6 +92,7 @@ export class TlsFront {
     server.on("tlsClientError", (error, socket) => {
       // A refused certificate shows as "socket hang up"; the reason is beside it.
       this.refuse(socket, String(socket.authorizationError ?? error.message));
+      socket.destroy(); // Node leaves a handshake that timed out open
     });
     return server;
   }
@@ -100,6 +101,8 @@ export class TlsFront {
     return {
       pskIdentityHint: this.settings.pskIdentityHint,
       pskCallback: (socket, identity) => {
+        // TLS 1.3 goes on without the key if it does not fit: the identity would be a mere claim.
+        if (socket.getProtocol() === "TLSv1.3") return null;
         this.pskIdentities.set(socket, identity);
         return this.material?.pskKeys.get(identity) ?? null;
       },
@@ -107,32 +110,32 @@ export class TlsFront {
   }
 
   private handshaken(socket: tls.TLSSocket): void {
-    const certificate = verifiesClients(this.settings)
-      ? socket.getPeerX509Certificate()
-      : undefined;
-    const fault = certificate === undefined ? undefined : this.certificateFault(socket);
+    const certificate = verifiesClients(this.settings) ? certificateOf(socket) : undefined;
+    const fault =
+      certificate === undefined ? undefined : this.certificateFault(socket, certificate);
     if (fault !== undefined) {
       socket.on("error", () => {}); // the refusal is reported, a reset on top of it is not news
-      socket.destroy();
       this.refuse(socket, fault);
+      socket.destroy();
       return;
     }
     const origin = this.originOf(socket);
-    const preAuthUsername = this.identityOf(socket) ?? origin.preAuthUsername;
+    const identity = this.settings.useIdentityAsUsername
+      ? (this.pskIdentities.get(socket) ?? commonNameOf(certificate))
+      : undefined;
+    const preAuthUsername = identity ?? origin.preAuthUsername;
     this.secured(socket, { peer: origin.peer, preAuthUsername }, certificate?.raw);
   }
 
   /** Without `require_certificate` a certificate is optional, but a bad one is still refused. */
-  private certificateFault(socket: tls.TLSSocket): string | undefined {
+  private certificateFault(
+    socket: tls.TLSSocket,
+    certificate: tls.DetailedPeerCertificate,
+  ): string | undefined {
     if (!socket.authorized) return String(socket.authorizationError);
-    const intermediates = intermediatesOf(socket);
-    if (intermediates <= this.settings.depth) return undefined;
-    return `certificate chain of ${intermediates} intermediates, depth is ${this.settings.depth}`;
-  }
-
-  private identityOf(socket: tls.TLSSocket): string | undefined {
-    if (!this.settings.useIdentityAsUsername) return undefined;
-    return this.pskIdentities.get(socket) ?? commonNameOf(socket);
+    const count = intermediatesOf(certificate);
+    if (count <= this.settings.depth) return undefined;
+    return `certificate chain of ${count} intermediates, depth is ${this.settings.depth}`;
   }
 
   private originOf(socket: tls.TLSSocket): Origin {
@@ -174,20 +177,29 @@ export class TlsFront {
   }
 }
 
-/** First common name of the subject of the client's certificate. */
-function commonNameOf(socket: tls.TLSSocket): string | undefined {
-  const subject: { CN?: string | string[] } | undefined = socket.getPeerCertificate().subject;
-  const name = subject?.CN;
+/**
+ * The client's certificate with its chain. `getPeerX509Certificate` must not be used beside it: it
+ * takes the chain out of OpenSSL's hands (Node 20.20), and `depth` could not be checked any more.
+ */
+function certificateOf(socket: tls.TLSSocket): tls.DetailedPeerCertificate | undefined {
+  const certificate = socket.getPeerCertificate(true);
+  return Buffer.isBuffer(certificate.raw) ? certificate : undefined; // {} when there is none
+}
+
+/** First common name of the subject. */
+function commonNameOf(certificate: tls.DetailedPeerCertificate | undefined): string | undefined {
+  // A subject may have several, or none; the type of Node 20 knows neither.
+  const name: string | string[] | undefined = certificate?.subject?.CN;
   return Array.isArray(name) ? name[0] : name;
 }
 
 /** Certificates between the client's and the self-signed root, what Erlang's `depth` counts. */
-function intermediatesOf(socket: tls.TLSSocket): number {
+function intermediatesOf(certificate: tls.DetailedPeerCertificate): number {
   let count = 0;
-  let certificate = socket.getPeerCertificate(true);
-  while (isIssuedByAnother(certificate)) {
-    certificate = certificate.issuerCertificate;
-    if (isIssuedByAnother(certificate)) count += 1;
+  let current = certificate;
+  while (isIssuedByAnother(current)) {
+    current = current.issuerCertificate;
+    if (isIssuedByAnother(current)) count += 1;
   }
   return count;
 }

@@ -38,7 +38,7 @@ export class WebSocketTransport implements Transport {
   readonly clientCert: Buffer | undefined;
 
   private readonly socket: WebSocket;
-  private readonly afterWrite: () => void;
+  private readonly afterWrite: (error?: Error | null) => void;
   private handler: TransportHandler = IGNORE;
   private isEnding = false;
   private isWaiting = false;
@@ -53,7 +53,9 @@ export class WebSocketTransport implements Transport {
     this.peer = origin.peer;
     this.preAuthUsername = origin.preAuthUsername;
     this.clientCert = clientCert;
-    this.afterWrite = () => this.drained();
+    this.afterWrite = (error) => {
+      if (!error) this.drained();
+    };
     (socket as OwnedWebSocket).transport = this;
     socket.on("error", onError);
     socket.on("close", onClose);
@@ -144,6 +146,7 @@ export class WebSocketTransport implements Transport {
   private drained(): void {
     if (!this.isWaiting || this.socket.bufferedAmount > 0) return;
     this.isWaiting = false;
-    if (!this.isEnding) this.handler.onDrain();
+    const isOpen = this.socket.readyState === this.socket.OPEN;
+    if (!this.isEnding && isOpen) this.handler.onDrain();
   }
 }

@@ -3,8 +3,8 @@ import http from "node:http";
 import type { BlockList, Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { WebSocketServer } from "ws";
+import type { Acceptor, ListenerDependencies } from "./acceptor.ts";
 import { forwardedOrigin, trustedProxies } from "./forwarded-for.ts";
-import type { Acceptor, ListenerDependencies } from "./listener.ts";
 import type { Origin } from "./peer.ts";
 import { LINGER_MS } from "./tcp.ts";
 import { TlsFront } from "./tls.ts";
@@ -127,6 +127,7 @@ export class WebSocketAcceptor implements Acceptor {
     socket.once("close", () => clearTimeout(deadline));
     this.visitors.set(socket, { origin, clientCert, deadline });
     this.http.emit("connection", socket);
+    socket.resume(); // it was paused behind a PROXY header
   }
 
   private upgrade(request: http.IncomingMessage, socket: Duplex, head: Buffer): void {

@@ -14,6 +14,12 @@ export const FRAME_V5_ID = 3;
 /** The message was not read as a frame that any receiver could take as it is. */
 export const FRAME_NONE = -1;
 
+/** An acknowledgement that waits until every persistent receiver's copy is safe. */
+export interface WaitingAnswer {
+  /** No copy needs the store any more: the receivers have acknowledged before it was written. */
+  settle(): void;
+}
+
 /**
  * One published message, shared by all its receivers. It refers to the bytes where they were read until
  * someone has to keep it (`own`), and holds at most one encoded frame per layout.
@@ -38,6 +44,11 @@ export class Message {
   storeCount = 0;
   /** More than one receiver: worth storing once. */
   shared = false;
+
+  /** Copies noted for the store that are neither written nor acknowledged by their receiver. */
+  unsafeCopies = 0;
+  /** The publisher's acknowledgement, while it waits for those copies alone. */
+  answer: WaitingAnswer | undefined;
 
   /** Bytes that hold the payload, and the whole frame when `sourceLayout` is not FRAME_NONE. */
   source: Buffer;

@@ -12,6 +12,8 @@ export class Delivery implements StoreEntry {
   packetId = 0;
   state: EntryState = ENTRY_QUEUED;
   stored = STORED_NO;
+  /** Kept by the store. */
+  sharedRef = 0;
   /** Sent before on an earlier connection or by a retry: DUP is set. */
   isDuplicate = false;
   /** Monotonic ms of the last sending, for `retry_interval`. */

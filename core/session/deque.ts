@@ -1,3 +1,6 @@
+/** A ring above this is given back when it is empty. */
+const KEEP = 512;
+
 /** Double-ended queue on a ring: constant time at both ends, shrinks when empty. */
 export class Deque<T> {
   length = 0;
@@ -33,7 +36,7 @@ export class Deque<T> {
     this.ring[this.head] = undefined;
     this.head = (this.head + 1) & (this.ring.length - 1);
     this.length--;
-    if (this.length === 0 && this.ring.length > 64) this.clear();
+    if (this.length === 0 && this.ring.length > KEEP) this.clear();
     return item;
   }
 

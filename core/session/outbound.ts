@@ -9,6 +9,7 @@ import {
   FRAME_V5_ID,
   lengthBytes,
   Message,
+  type WaitingAnswer,
   writeLength,
 } from "../mqtt/message.ts";
 import { PUBACK, PUBLISH, PUBREC, PUBREL } from "../mqtt/packets.ts";
@@ -27,14 +28,37 @@ import type { Session } from "./session.ts";
 import type { Subscriber } from "./subscriber.ts";
 
 /** Something that may only be sent once a store batch is durable; sent in order. */
-interface Deferred {
+class Deferred implements WaitingAnswer {
   batch: number;
   /** PUBACK, PUBREC, PUBREL, PUBCOMP; PUBLISH sends `delivery`; 0 runs `action`. */
-  type: number;
-  packetId: number;
-  reasonCode: number;
-  delivery: Delivery | undefined;
-  action: (() => void) | undefined;
+  readonly type: number;
+  readonly packetId: number;
+  readonly reasonCode: number;
+  readonly delivery: Delivery | undefined;
+  readonly action: (() => void) | undefined;
+  private readonly out: Outbound;
+
+  constructor(
+    out: Outbound,
+    batch: number,
+    type: number,
+    packetId: number,
+    reasonCode: number,
+    what?: Delivery | (() => void),
+  ) {
+    this.out = out;
+    this.batch = batch;
+    this.type = type;
+    this.packetId = packetId;
+    this.reasonCode = reasonCode;
+    this.action = typeof what === "function" ? what : undefined;
+    this.delivery = typeof what === "function" ? undefined : what;
+  }
+
+  settle(): void {
+    this.batch = 0;
+    this.out.settled(this);
+  }
 }
 
 /** Ranges of frames below this are copied behind what waits; larger ones are handed over as they are. */
@@ -54,6 +78,7 @@ export class Outbound implements CommitWaiter, Timed {
   private subscriber: Subscriber | undefined;
   private ownQueue: ClientQueue | undefined;
   private deferred: Deque<Deferred> | undefined;
+  private isWaitingForCommit = false;
   /** CONNACK is out. */
   private isOpen = false;
   private isPumping = false;
@@ -160,14 +185,7 @@ export class Outbound implements CommitWaiter, Timed {
     }
     const batch = subscriber.save(delivery);
     if (delivery.qos === 2 && !this.session.core.commits.isDurable(batch)) {
-      this.defer({
-        batch,
-        type: PUBLISH,
-        packetId: id,
-        reasonCode: 0,
-        delivery,
-        action: undefined,
-      });
+      this.defer(new Deferred(this, batch, PUBLISH, id, 0, delivery));
     } else {
       this.sendDelivery(delivery);
     }
@@ -333,20 +351,29 @@ export class Outbound implements CommitWaiter, Timed {
 
   /** Sends PUBACK, PUBREC, PUBREL or PUBCOMP once `batch` is durable, in the order of the calls. */
   acknowledge(type: number, packetId: number, reasonCode: number, batch: number): void {
-    if (this.deferred === undefined && this.session.core.commits.isDurable(batch)) {
-      this.writeAck(type, packetId, reasonCode);
+    if (this.isUpToDate(batch)) this.writeAck(type, packetId, reasonCode);
+    else this.defer(new Deferred(this, batch, type, packetId, reasonCode));
+  }
+
+  /** PUBACK for a message that waits for nothing but its receivers' copies. */
+  acknowledgeMessage(message: Message, packetId: number, reasonCode: number, batch: number): void {
+    if (this.isUpToDate(batch)) {
+      this.writeAck(PUBACK, packetId, reasonCode);
       return;
     }
-    this.defer({ batch, type, packetId, reasonCode, delivery: undefined, action: undefined });
+    const item = new Deferred(this, batch, PUBACK, packetId, reasonCode);
+    if (message.unsafeCopies > 0) message.answer = item;
+    this.defer(item);
   }
 
   /** Runs an action once `batch` is durable, in order with the acknowledgements. */
   after(batch: number, action: () => void): void {
-    if (this.deferred === undefined && this.session.core.commits.isDurable(batch)) {
-      action();
-      return;
-    }
-    this.defer({ batch, type: 0, packetId: 0, reasonCode: 0, delivery: undefined, action });
+    if (this.isUpToDate(batch)) action();
+    else this.defer(new Deferred(this, batch, 0, 0, 0, action));
+  }
+
+  private isUpToDate(batch: number): boolean {
+    return this.deferredCount === 0 && this.session.core.commits.isDurable(batch);
   }
 
   get deferredCount(): number {
@@ -354,25 +381,35 @@ export class Outbound implements CommitWaiter, Timed {
   }
 
   private defer(item: Deferred): void {
-    if (this.deferred === undefined) {
-      this.deferred = new Deque();
-      this.session.core.commits.add(this);
-    }
+    this.deferred ??= new Deque();
     this.deferred.pushBack(item);
+    if (this.isWaitingForCommit) return;
+    this.isWaitingForCommit = true;
+    this.session.core.commits.add(this);
   }
 
   onCommitted(batch: number): boolean {
+    this.isWaitingForCommit = false;
+    this.sendDeferred(batch);
+    this.isWaitingForCommit = this.deferredCount > 0;
+    return this.isWaitingForCommit;
+  }
+
+  /** An answer need not wait any longer; it goes out unless an earlier one still waits. */
+  settled(item: Deferred): void {
+    if (this.deferred?.front() === item) this.sendDeferred(this.session.core.store.committedBatch);
+  }
+
+  private sendDeferred(batch: number): void {
     const deferred = this.deferred;
-    if (deferred === undefined) return false;
+    if (deferred === undefined) return;
     for (let item = deferred.front(); item !== undefined; item = deferred.front()) {
       if (item.batch > batch) break;
       deferred.popFront();
       this.emit(item);
-      if (this.deferred === undefined) return false;
+      if (this.deferred === undefined) return;
     }
-    if (deferred.length === 0) this.deferred = undefined;
     this.session.commitsProgressed(deferred.length);
-    return this.deferred !== undefined;
   }
 
   private emit(item: Deferred): void {

@@ -2,7 +2,13 @@ import type { DropReason, SubscriberId } from "../hooks/types.ts";
 import type { Message } from "../mqtt/message.ts";
 import type { Mount } from "../routing/routes.ts";
 import type { MessageRun, Receiver, Subscription } from "../routing/subscription.ts";
-import { STORED_NO, type StoredSession, type StoredWill, type StoreQueue } from "../store/types.ts";
+import {
+  STORED_NO,
+  STORED_PENDING,
+  type StoredSession,
+  type StoredWill,
+  type StoreQueue,
+} from "../store/types.ts";
 import { NOT_SCHEDULED, type Timed } from "../timers.ts";
 import type { Core } from "./core.ts";
 import type { Delivery } from "./delivery.ts";
@@ -120,14 +126,27 @@ export class Subscriber implements Receiver, StoreQueue, Timed {
 
   /** Notes a delivery (new or changed) for the store. */
   save(delivery: Delivery): number {
-    if (delivery.stored === STORED_NO) this.storedCount++;
-    return this.core.store.putEntry(this, delivery, delivery.message?.shared === true);
+    const { message } = delivery;
+    if (delivery.stored === STORED_NO) {
+      this.storedCount++;
+      if (message !== undefined) message.unsafeCopies++;
+    }
+    return this.core.store.putEntry(this, delivery, message?.shared === true);
   }
 
-  /** A delivery is over. */
+  /**
+   * A delivery is over. One that was never handed to the database is never written, and no longer keeps
+   * its publisher waiting.
+   */
   erase(delivery: Delivery): number {
+    const { message } = delivery;
+    const wasNeverWritten = delivery.stored === STORED_PENDING;
     this.storedCount--;
-    return this.core.store.deleteEntry(this, delivery);
+    const batch = this.core.store.deleteEntry(this, delivery);
+    if (wasNeverWritten && message !== undefined && --message.unsafeCopies === 0) {
+      message.answer?.settle();
+    }
+    return batch;
   }
 
   addSubscription(subscription: Subscription): void {

@@ -15,10 +15,9 @@ export interface StartOptions extends Omit<BrokerOptions, "settings" | "plugins"
   acceptAll?: boolean;
 }
 
-/** A plugin that accepts everything, asked after all others. */
+/** A plugin that accepts everything, asked after all others: the last by name of those without priority. */
 export const acceptingPlugin: Plugin = {
   name: "zz_accept_all",
-  priority: Number.MAX_SAFE_INTEGER,
   hooks: {
     auth_on_register: () => "ok",
     auth_on_register_m5: () => "ok",

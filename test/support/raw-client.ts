@@ -352,6 +352,13 @@ export class RawClient {
 
   // The connection
 
+  /** Forgets everything received so far, for tests with very many packets. */
+  forget(): void {
+    this.received.splice(0, this.unread);
+    this.unread = 0;
+    this.rawBytes = [];
+  }
+
   /** Orderly end of the TCP connection (FIN) without DISCONNECT. */
   end(): void {
     this.stream?.end();

@@ -87,14 +87,11 @@ function pubrec(session: Session, packetId: number, code: number): void {
 function pubrel(session: Session, packetId: number): void {
   const subscriber = session.subscriber as Subscriber;
   const known = subscriber.inboundIds?.delete(packetId) === true;
-  if (!known) {
-    session.out.acknowledge(PUBCOMP, packetId, session.version === 5 ? 0x92 : 0, 0);
-    return;
-  }
+  // Also for an unknown id: its removal may only be noted yet.
   const batch = subscriber.isStored
     ? session.core.store.deleteInboundId(subscriber.id, packetId)
     : 0;
-  session.out.acknowledge(PUBCOMP, packetId, 0, batch);
+  session.out.acknowledge(PUBCOMP, packetId, known || session.version < 5 ? 0 : 0x92, batch);
 }
 
 function pubcomp(session: Session, packetId: number): void {

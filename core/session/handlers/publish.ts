@@ -218,7 +218,15 @@ function checkLimits(session: Session, qos: number, retain: boolean, packetId: n
   if (ids.has(packetId)) {
     if (qos === 2) {
       // Received before, PUBREL outstanding: acknowledged again, never routed again [MQTT-4.3.3-10].
-      session.out.acknowledge(PUBREC, packetId, 0, 0);
+      // Noted again: the PUBREC must not be earlier than the first one would have been.
+      const { core, subscriber } = session;
+      const id = subscriber?.id ?? 0;
+      session.out.acknowledge(
+        PUBREC,
+        packetId,
+        0,
+        id === 0 ? 0 : core.store.putInboundId(id, packetId),
+      );
       return false;
     }
   }
@@ -381,7 +389,11 @@ function accept(
         batch = Math.max(batch, core.store.putInboundId(subscriber.id, packetId));
       }
     }
-    session.out.acknowledge(isQos2 ? PUBREC : PUBACK, packetId, code, batch);
+    if (isQos2 || message.retain) {
+      session.out.acknowledge(isQos2 ? PUBREC : PUBACK, packetId, code, batch);
+    } else {
+      session.out.acknowledgeMessage(message, packetId, code, batch);
+    }
     if (session.out.deferredCount > DEFERRED_MAX) session.holdBack();
   }
   const event = session.version === 5 ? "on_publish_m5" : "on_publish";

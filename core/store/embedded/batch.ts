@@ -30,6 +30,8 @@ export class OpenBatch {
   readonly forgotten = new Set<StoreEntry>();
   /** Whether anything was noted, if only to be taken back. */
   isDirty = false;
+  /** Somebody waits for this batch: it is written in this turn. */
+  isUrgent = false;
   /** About the bytes it holds. */
   bytes = 0;
 

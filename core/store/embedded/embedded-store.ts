@@ -1,6 +1,7 @@
 import { setTimeout as wait } from "node:timers/promises";
 import { NautilusError } from "../../errors.ts";
 import {
+  ENTRY_PUBLISHED,
   ENTRY_RELEASED,
   type LoadedSession,
   STORED_NO,
@@ -192,9 +193,9 @@ export class EmbeddedStore implements Store {
   }
 
   /** The open batch, to note a change in. @throws NautilusError STORE_CLOSED */
-  #note() {
+  #note(isPatient = false) {
     if (!this.#isOpen) throw new NautilusError("STORE_CLOSED", { folder: this.#folder });
-    return this.#commit.note();
+    return this.#commit.note(isPatient);
   }
 
   #record(key: Buffer, value: Buffer | undefined): number {
@@ -248,7 +249,8 @@ export class EmbeddedStore implements Store {
   }
 
   putEntry(queue: StoreQueue, entry: StoreEntry, shared: boolean): number {
-    const open = this.#note();
+    // A QoS 1 copy that is on its way may be acknowledged before it has to be written.
+    const open = this.#note(entry.state === ENTRY_PUBLISHED && entry.qos === 1);
     if (entry.stored === STORED_PENDING) return open.number;
     open.entries.set(entry, queue);
     open.queueIds.add(queue.id);
@@ -271,7 +273,7 @@ export class EmbeddedStore implements Store {
 
   deleteEntry(queue: StoreQueue, entry: StoreEntry): number {
     if (entry.stored === STORED_NO) return this.committedBatch;
-    const open = this.#note();
+    const open = this.#note(true);
     open.entries.delete(entry);
     if (entry.stored === STORED_YES && !this.#removal.has(queue.id)) {
       open.deletedQueueIds.push(queue.id);

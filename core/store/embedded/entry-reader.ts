@@ -143,7 +143,10 @@ export class EntryReader {
 
   #lost(queue: StoreQueue): void {
     queue.storedCount--;
-    this.#parts.commit.note().counters.add(queue);
+    const open = this.#parts.commit.note();
+    open.counters.add(queue);
+    // The next read of this queue must not meet the damaged record again.
+    open.queueIds.add(queue.id);
   }
 }
 

@@ -1,7 +1,8 @@
 import { once } from "node:events";
 import net from "node:net";
 import { onTestFinished } from "vitest";
-import { createListener, type ListenerDependencies } from "../../../core/listeners/listener.ts";
+import type { ListenerDependencies } from "../../../core/listeners/acceptor.ts";
+import { createListener } from "../../../core/listeners/listener.ts";
 import type {
   Listener,
   ListenerSettings,

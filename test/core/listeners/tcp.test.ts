@@ -1,5 +1,5 @@
 import { once } from "node:events";
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, onTestFinished, vi } from "vitest";
 import { StreamTransport } from "../../../core/listeners/stream-transport.ts";
 import { RAW_AVAILABLE, RawTransport } from "../../../core/listeners/tcp.ts";
 import { dial, listen, readAll, readBytes } from "./support.ts";
@@ -141,6 +141,20 @@ describe.each(variants)("tcp transport over $name", ({ useRawTcp, type }) => {
     client.end();
     expect(await session.closed).toBeUndefined();
     expect(session.bytes.length).toBe(0);
+  });
+
+  it("end gives up after 5 s on a client that takes nothing", async () => {
+    vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
+    onTestFinished(() => void vi.useRealTimers());
+    const { session, transport } = await connect();
+    const block = Buffer.alloc(1_000_000);
+    while (transport.write(block));
+    transport.end();
+    vi.advanceTimersByTime(4999);
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(session.closeCalls).toBe(0);
+    vi.advanceTimersByTime(1);
+    await session.closed;
   });
 
   it("takes writes after end and destroy as done", async () => {
