@@ -24,6 +24,8 @@ export interface Attachment {
 export class SessionManager {
   readonly subscribers = new Map<string, Subscriber>();
   private readonly core: Core;
+  /** Batch that holds the removal of the client forgotten last. */
+  private removedIn = 0;
 
   constructor(core: Core) {
     this.core = core;
@@ -53,9 +55,18 @@ export class SessionManager {
     if (settings.allowMultipleSessions && existing?.session !== undefined) {
       return { sessionPresent: true, batch: this.attachAnother(existing, session, how) };
     }
-    existing?.session?.end({ code: 0x8e, reason: "session_taken_over", publishWill: true });
+    const isClean = session.cleanStart && !settings.allowMultipleSessions;
+    if (existing?.session !== undefined) {
+      this.removedIn = 0;
+      const reason = "session_taken_over";
+      existing.session.end({ code: 0x8e, reason, publishWill: true, cleanup: isClean });
+      batch = this.removedIn;
+    } else if (existing !== undefined) {
+      // Its deadline may have passed since the wheel last turned.
+      this.deadline(existing);
+    }
     existing = this.subscribers.get(key);
-    if (existing !== undefined && session.cleanStart && !settings.allowMultipleSessions) {
+    if (existing !== undefined && isClean) {
       batch = this.discard(existing);
       existing = undefined;
     }
@@ -155,7 +166,7 @@ export class SessionManager {
     const { core } = this;
     if (will !== undefined) publishWill(core, subscriber, will);
     const isTakeover = ending.code === 0x8e;
-    this.forget(subscriber, !isTakeover);
+    this.removedIn = this.forget(subscriber, !isTakeover);
     this.handOver(left);
     core.hooks.tell("on_client_gone", {
       subscriber_id: subscriber.hookId,
@@ -267,13 +278,13 @@ export class SessionManager {
 
   /** Brings stored clients back: subscriptions, counters, deadlines. No message is read. */
   async restore(): Promise<void> {
-    const interrupted: Subscriber[] = [];
+    const interrupted = new Set<Subscriber>();
     for await (const loaded of this.core.store.loadSessions()) {
       const subscriber = this.restoreOne(loaded);
-      if (loaded.session.online) interrupted.push(subscriber);
+      if (loaded.session.online) interrupted.add(subscriber);
     }
     for (const subscriber of this.subscribers.values()) {
-      if (!interrupted.includes(subscriber)) this.armDeadline(subscriber);
+      if (!interrupted.has(subscriber)) this.deadline(subscriber);
     }
     for (const subscriber of interrupted) this.endInterrupted(subscriber);
   }

@@ -103,6 +103,7 @@ export class ClientQueue implements Timed {
     this.noteExpiry(message);
     const batch = this.subscriber.save(delivery);
     core.store.forgetEntry(delivery);
+    this.subscriber.tellOffline(message, qos, retain);
     return batch;
   }
 

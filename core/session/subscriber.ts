@@ -82,7 +82,6 @@ export class Subscriber implements Receiver, StoreQueue, Timed {
     this.core.counters.queueMessageIn++;
     const session = this.session;
     if (session === undefined) {
-      this.tellOffline(message, qos, retain);
       return this.queue.offerOffline(message, by, qos, retain);
     }
     if (this.others === undefined) return session.out.queue.offer(message, by, qos, retain);
@@ -217,7 +216,8 @@ export class Subscriber implements Receiver, StoreQueue, Timed {
     });
   }
 
-  private tellOffline(message: Message, qos: number, retain: boolean): void {
+  /** Differs from VerneMQ: only for what is kept, with its true QoS and RETAIN flag. */
+  tellOffline(message: Message, qos: number, retain: boolean): void {
     if (!this.core.hooks.wants("on_offline_message")) return;
     this.core.hooks.tell("on_offline_message", {
       subscriber_id: this.hookId,

@@ -584,19 +584,20 @@ describe("M-40 receive_max_broker", () => {
 });
 
 describe("malformed PUBLISH (14, 7.4)", () => {
-  const ROWS: readonly [string, string, number, string?][] = [
-    ["QoS 3", "36 05 0001 74 0001", 0x81],
-    ["+ in the topic", "30 06 0003 612f2b 00", 0x90],
-    ["# in the topic", "30 06 0003 612f23 00", 0x90],
-    ["NUL in the topic", "30 06 0003 610062 00", 0x81],
-    ["invalid UTF-8 in the topic", "30 05 0002 c080 00", 0x81],
-    ["a topic longer than the packet", "30 04 0010 6162", 0x81],
-    ["packet id 0", "32 06 0001 74 0000 00", 0x82],
-    ["no packet id", "32 03 0001 74", 0x81],
-    ["DUP with QoS 0", "38 04 0001 74 00", 0x81],
+  /** Name, bytes, the reason codes that are right. */
+  const ROWS: readonly [string, string, readonly number[]][] = [
+    ["QoS 3", "36 05 0001 74 0001", [0x81]],
+    ["+ in the topic", "30 06 0003 612f2b 00", [0x90]],
+    ["# in the topic", "30 06 0003 612f23 00", [0x90]],
+    ["NUL in the topic", "30 06 0003 610062 00", [0x81, 0x90]],
+    ["invalid UTF-8 in the topic", "30 05 0002 c080 00", [0x81, 0x90]],
+    ["a topic longer than the packet", "30 04 0010 6162", [0x81]],
+    ["packet id 0", "32 06 0001 74 0000 00", [0x81, 0x82]],
+    ["no packet id", "32 03 0001 74", [0x81]],
+    ["DUP with QoS 0", "38 04 0001 74 00", [0x81, 0x82]],
   ];
 
-  test.each(ROWS)("%s: v5 DISCONNECT, v4 closed, will published", async (_name, hex, code) => {
+  test.each(ROWS)("%s: v5 DISCONNECT, v4 closed, will published", async (_name, hex, codes) => {
     const broker = await startBroker();
     const watcher = await watch(broker, "will");
     for (const version of [4, 5] as const) {
@@ -605,11 +606,7 @@ describe("malformed PUBLISH (14, 7.4)", () => {
         will: { topic: "will", payload: String(version) },
       });
       client.send(bytes(hex));
-      if (version === 5) {
-        const end = await client.expect("disconnect");
-        // Malformed Packet and Protocol Error are told apart differently by the standard's authors, too.
-        expect(code === 0x90 ? [0x90] : [0x81, 0x82]).toContain(end.code);
-      }
+      if (version === 5) expect(codes).toContain((await client.expect("disconnect")).code);
       await client.closed();
       await watcher.delivered({ topic: "will", payload: String(version) });
     }

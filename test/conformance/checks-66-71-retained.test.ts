@@ -60,12 +60,17 @@ describe("M-66 retained, then subscribed", () => {
     expect(broker.retained()).toMatchObject([{ topic: "a", qos: 1 }]);
   });
 
-  test("M-66 every matching message comes once, in topic order [W]", async () => {
+  test("M-66 every matching message comes once, [W] oldest first", async () => {
     const { broker, p } = await retaining();
-    for (const topic of ["a/3", "a/1", "b/1", "a/2", "a"]) await keep(p, topic, topic);
+    const stored = ["a/3", "a/1", "b/1", "a/2", "a"];
+    for (const topic of stored) {
+      await keep(p, topic, topic);
+      // The time of storing counts, in milliseconds.
+      await delay(2);
+    }
     const s = await connectClient(broker, 4);
     await s.subscribed("a/#");
-    expect(payloads(await s.receive(4))).toEqual(["a", "a/1", "a/2", "a/3"]);
+    expect(payloads(await s.receive(4))).toEqual(stored.filter((topic) => topic !== "b/1"));
     await s.expectNothing();
   });
 
@@ -88,7 +93,8 @@ describe("M-66 retained, then subscribed", () => {
     const other = await connectClient({ port: broker.port("tcp", "other") }, 4);
     await other.subscribed("#");
     await other.expectNothing();
-    await keep(other, "b", "theirs");
+    const publisher = await connectClient({ port: broker.port("tcp", "other") }, 4);
+    await keep(publisher, "b", "theirs");
     await other.delivered({ topic: "b", payload: "theirs", retain: false });
     expect(broker.retained("tenant").map((one) => one.topic)).toEqual(["b"]);
     expect(broker.retained().map((one) => one.topic)).toEqual(["a"]);

@@ -245,8 +245,8 @@ function checkWill(session: Session, progress: Progress): void {
     return;
   }
   const message = willMessage(session, will);
-  if (message === undefined) {
-    session.refuse(session.version === 5 ? 0x90 : 5);
+  if (typeof message === "number") {
+    session.refuse(session.version === 5 ? message : 5);
     return;
   }
   const { core } = session;
@@ -278,13 +278,12 @@ function checkWill(session: Session, progress: Progress): void {
   else decide(verdict);
 }
 
-/** Undefined for a topic where clients may not publish. */
-function willMessage(session: Session, will: Will): Message | undefined {
-  if (will.topic.startsWith("$")) return undefined;
+/** The reason code of CONNACK for a will that is not possible here. */
+function willMessage(session: Session, will: Will): Message | number {
+  if (will.topic.startsWith("$")) return 0x90;
   const { settings } = session;
-  if (will.qos > settings.maximumQoS || (will.retain && !settings.retainAvailable)) {
-    return undefined;
-  }
+  if (will.qos > settings.maximumQoS) return 0x9b; // [MQTT-3.2.2-12]
+  if (will.retain && !settings.retainAvailable) return 0x9a; // [MQTT-3.2.2-13]
   session.mount.lookupText(will.topic);
   const encoded = encodePublishProperties(will.properties ?? {});
   const message = new Message(
