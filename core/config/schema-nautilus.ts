@@ -41,7 +41,9 @@ export const NAUTILUS_ROWS: readonly SchemaRow[] = [
     min: 0,
     default: "0",
     since: "nautilus",
-    doc: "Most bytes waiting for one client; 0 = unlimited. Memory is bounded anyway, long queues are paged.",
+    doc:
+      "Most payload bytes that wait in memory for one connected client; 0 = unlimited. Stored messages " +
+      "above 1 MB wait in the store only.",
   },
   {
     key: "overlapping_subscriptions",

@@ -59,11 +59,6 @@ export const SUPPORT_RULES: Rules = [
   ["min_apikey_length", later("the HTTP server")],
   ["max_apikey_expiry_days", later("the HTTP server")],
   // Metrics
-  ["systree_enabled", later("$SYS")],
-  ["systree_interval", later("$SYS")],
-  ["systree_mountpoint", later("$SYS")],
-  ["systree_qos", later("$SYS")],
-  ["systree_retain", later("$SYS")],
   ["prometheus_namespace", later("Prometheus metrics")],
   ["graphite_enabled", later("Graphite")],
   ["graphite_host", later("Graphite")],

@@ -49,6 +49,7 @@ export class Delivery implements StoreEntry {
     delivery.packetId = entry.packetId;
     delivery.state = entry.state;
     delivery.stored = entry.stored;
+    delivery.sharedRef = entry.sharedRef ?? 0;
     return delivery;
   }
 }

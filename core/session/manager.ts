@@ -79,6 +79,7 @@ export class SessionManager {
     // A reconnect in time cancels a delayed will. MQTT 5.0, 3.1.3.2.2
     subscriber.will = undefined;
     subscriber.willAtMs = 0;
+    subscriber.requeueAtMs = 0;
     this.adopt(subscriber, session, how);
     subscriber.session = session;
     if (how.expiryS > 0 && !subscriber.isStored) subscriber.id = core.store.newQueueId();
@@ -148,6 +149,7 @@ export class SessionManager {
         subscriber.willAtMs = now + delayS * 1000;
       }
     }
+    this.planRequeue(subscriber);
     if (!subscriber.isStored) subscriber.id = core.store.newQueueId();
     core.store.putSession(subscriber.record(false), subscriber);
     this.armDeadline(subscriber);
@@ -224,8 +226,17 @@ export class SessionManager {
 
   // ---- deadlines of clients that are away
 
+  private planRequeue(subscriber: Subscriber): void {
+    const afterS = subscriber.settings.sharedRequeueOfflineAfterS;
+    if (afterS > 0) subscriber.requeueAtMs = this.core.wallMs() + afterS * 1000;
+  }
+
   private armDeadline(subscriber: Subscriber): void {
-    const at = Math.min(subscriber.expiresAtMs || Infinity, subscriber.willAtMs || Infinity);
+    const at = Math.min(
+      subscriber.expiresAtMs || Infinity,
+      subscriber.willAtMs || Infinity,
+      subscriber.requeueAtMs || Infinity,
+    );
     if (at === Infinity) return;
     const { wheel } = this.core;
     wheel.schedule(subscriber, wheel.refresh() + Math.max(0, at - this.core.wallMs()));
@@ -245,6 +256,10 @@ export class SessionManager {
       if (!isExpired) subscriber.saveRecord();
     }
     if (!isExpired) {
+      if (subscriber.requeueAtMs !== 0 && subscriber.requeueAtMs <= now) {
+        subscriber.requeueAtMs = 0;
+        subscriber.queue.requeueShared();
+      }
       this.armDeadline(subscriber);
       return;
     }
@@ -306,6 +321,7 @@ export class SessionManager {
     subscriber.expiresAtMs = session.expiresAtMs;
     subscriber.will = session.will;
     subscriber.willAtMs = session.willAtMs;
+    this.planRequeue(subscriber);
     if (inboundIds.length > 0) subscriber.inboundIds = new Set(inboundIds);
     for (const stored of subscriptions) {
       subscriber.addSubscription(fromStored(subscriber, stored));

@@ -1,7 +1,8 @@
 import type { DropReason } from "../hooks/types.ts";
 import type { Message } from "../mqtt/message.ts";
+import { matches } from "../mqtt/topics.ts";
 import type { Subscription } from "../routing/subscription.ts";
-import { ENTRY_QUEUED, STORED_NO } from "../store/types.ts";
+import { ENTRY_QUEUED, STORED_NO, type StoreEntry } from "../store/types.ts";
 import { NOT_SCHEDULED, type Timed } from "../timers.ts";
 import { Delivery } from "./delivery.ts";
 import { Deque } from "./deque.ts";
@@ -523,6 +524,44 @@ export class ClientQueue implements Timed {
         if (entries.length < PAGE_ENTRIES) return;
       }
     });
+  }
+
+  /**
+   * `shared_requeue_offline_after`: what waits only because of a shared subscription goes to another
+   * member of its group, if there is one (W-34).
+   */
+  requeueShared(): void {
+    const epoch = this.epoch;
+    this.onDisk(async () => {
+      const { core } = this.subscriber;
+      let from = 0;
+      while (epoch === this.epoch && this.subscriber.storedCount > 0) {
+        const entries = await core.store.readEntries(this.subscriber, from, {
+          limit: PAGE_ENTRIES,
+          bytesMax: PAGE_BYTES,
+        });
+        if (entries.length === 0) return;
+        for (const entry of entries) {
+          from = entry.seq + 1;
+          if (epoch !== this.epoch || !this.giveToGroup(entry)) core.store.forgetEntry(entry);
+        }
+      }
+    });
+  }
+
+  private giveToGroup(entry: StoreEntry): boolean {
+    const { message, state } = entry;
+    if (message === undefined || state !== ENTRY_QUEUED) return false;
+    const { core, subscriptions } = this.subscriber;
+    let shared: Subscription | undefined;
+    for (const subscription of subscriptions?.values() ?? []) {
+      if (!matches(subscription.match, message.topic)) continue;
+      if (subscription.group === "") return false;
+      shared = subscription;
+    }
+    if (shared === undefined || !core.router.handOver(shared, message)) return false;
+    this.subscriber.erase(Delivery.from(entry));
+    return true;
   }
 
   /** The client's state is gone. */

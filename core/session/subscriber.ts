@@ -49,6 +49,8 @@ export class Subscriber implements Receiver, StoreQueue, Timed {
   /** Delayed will of the last session, and when it is due (wall-clock ms). */
   will: StoredWill | undefined;
   willAtMs = 0;
+  /** When waiting messages of shared subscriptions go to other members, wall-clock ms; 0 = never. */
+  requeueAtMs = 0;
   /** Message Expiry Interval of the will, seconds, -1 = none. */
   willExpiryS = -1;
   session: Session | undefined;
