@@ -594,7 +594,6 @@ describe("malformed PUBLISH (14, 7.4)", () => {
     ["a topic longer than the packet", "30 04 0010 6162", [0x81]],
     ["packet id 0", "32 06 0001 74 0000 00", [0x81, 0x82]],
     ["no packet id", "32 03 0001 74", [0x81]],
-    ["DUP with QoS 0", "38 04 0001 74 00", [0x81, 0x82]],
   ];
 
   test.each(ROWS)("%s: v5 DISCONNECT, v4 closed, will published", async (_name, hex, codes) => {

@@ -6,8 +6,8 @@ import {
   describe as describePacket,
   differences,
   type Expected,
-  encodeConnect,
   type Packet,
+  type Properties,
   RawClient,
   type Version,
 } from "../support/raw-client.ts";
@@ -22,6 +22,8 @@ export interface Recording {
   section: string;
   about: string;
   steps: readonly string[];
+  /** Copies of one message for overlapping filters come in any order, with any packet ids. */
+  isUnordered?: boolean;
 }
 
 /** Where one scenario runs: a listener with a mountpoint of its own, so that no other disturbs it. */
@@ -31,16 +33,21 @@ export interface Stage {
   mountpoint: string;
   /** Of the helper publisher P. */
   credentials: { username?: string; password?: string };
+  /** Properties that we announce in every MQTT 5 CONNACK and VerneMQ does not (W-05). */
+  announced: Properties;
 }
 
 /** The broker has this long to answer or to close; keep-alive scenarios need the most. */
 const ANSWER_MS = 4000;
 /** For "no answer" where no PINGREQ can prove it. */
 const SILENCE_MS = 150;
+/** A close that was recorded as immediate; far below mqtt_connect_timeout. */
+const CLOSE_MS = 2000;
+const EXPIRY_SLACK_S = 2;
 
 /** Plays all steps; rejects with the first difference and the conversation so far. */
 export async function replay(recording: Recording, stage: Stage): Promise<void> {
-  const player = new Player(stage);
+  const player = new Player(stage, recording.isUnordered === true);
   try {
     for (const [index, step] of recording.steps.entries()) {
       await player.play(step, recording.steps[index + 1]);
@@ -66,6 +73,8 @@ interface Actor {
   /** Topics by alias, as recorded and as received. */
   recordedAliases: Map<number, string>;
   receivedAliases: Map<number, string>;
+  /** Received and not yet compared: packets of different kinds may overtake each other. */
+  early: Packet[];
 }
 
 class Player {
@@ -73,8 +82,11 @@ class Player {
   private readonly stage: Stage;
   private readonly actors = new Map<string, Actor>();
 
-  constructor(stage: Stage) {
+  private readonly isUnordered: boolean;
+
+  constructor(stage: Stage, isUnordered: boolean) {
     this.stage = stage;
+    this.isUnordered = isUnordered;
   }
 
   async play(step: string, following: string | undefined): Promise<void> {
@@ -92,9 +104,7 @@ class Player {
       case "<":
         return this.receive(name, actor, bytes(hex));
       case "x":
-        await (actor.client as RawClient).closed(ANSWER_MS);
-        this.log.push(`${name}: closed by the broker`);
-        return;
+        return this.closed(name, actor, Number(hex));
       case "-":
         // A PINGREQ that follows proves it.
         if (following !== `${name}>c000`) await actor.client?.expectSilence(SILENCE_MS);
@@ -108,11 +118,13 @@ class Player {
 
   /** Nobody has got more than was recorded. */
   async finish(): Promise<void> {
-    for (const [name, { client }] of this.actors) {
-      if (client === undefined || client.isClosed || name === "P") continue;
+    for (const [name, { client, early }] of this.actors) {
+      if (client === undefined || name === "P") continue;
       const isConnected = client.received.some((one) => one.type === "connack" && one.code === 0);
-      if (isConnected) await client.expectNothing();
-      else if (client.waiting.length > 0) await client.closed(0);
+      if (isConnected && !client.isClosed) await client.expectNothing();
+      const surplus = [...early, ...client.waiting];
+      if (surplus.length > 0)
+        throw new Error(`${name}: not recorded: ${surplus.map(describePacket)}`);
     }
   }
 
@@ -129,6 +141,7 @@ class Player {
       aliasMax: 0,
       recordedAliases: new Map(),
       receivedAliases: new Map(),
+      early: [],
     };
     this.actors.set(name, actor);
     if (name === "P") await this.openPublisher(actor);
@@ -140,7 +153,7 @@ class Player {
     actor.client = new RawClient(5, "P");
     await actor.client.open({ port: this.stage.port });
     await actor.client.connected({
-      clientId: `golden-publisher-${this.stage.mountpoint}`,
+      clientId: "publisher",
       ...this.stage.credentials,
     });
   }
@@ -149,17 +162,20 @@ class Player {
     const isConnect = data[0] === 0x10 && data.length > 1;
     // A CONNECT on an open connection is a second CONNECT, unless the broker has closed.
     if (actor.client === undefined || (actor.client.isClosed && isConnect)) {
-      const { version, clientId, aliasMax } = isConnect ? inspectConnect(data) : NOBODY;
-      const client = new RawClient(version, name);
-      Object.assign(actor, { client, clientId, aliasMax });
-      actor.recordedAliases.clear();
-      actor.receivedAliases.clear();
-      await client.open({ port: this.stage.port });
+      await this.open(name, actor, isConnect ? inspectConnect(data) : NOBODY);
     }
     this.log.push(`${name}> ${data.toString("hex").slice(0, 120)}`);
     const client = actor.client as RawClient;
     client.send(data);
     if (name === "P") await this.completePublish(client, data);
+  }
+
+  private async open(name: string, actor: Actor, how: typeof NOBODY): Promise<void> {
+    const client = new RawClient(how.version, name);
+    Object.assign(actor, { client, clientId: how.clientId, aliasMax: how.aliasMax });
+    actor.recordedAliases.clear();
+    actor.receivedAliases.clear();
+    await client.open({ port: this.stage.port });
   }
 
   private async completePublish(client: RawClient, data: Buffer): Promise<void> {
@@ -177,19 +193,38 @@ class Player {
   private async receive(name: string, actor: Actor, raw: Buffer): Promise<void> {
     const client = actor.client as RawClient;
     const recorded = decode(raw, client.version);
-    const found = await client.next(ANSWER_MS).catch((error: unknown) => {
-      throw new Error(`${name}: recorded ${describePacket(recorded)}\n${String(error)}`);
-    });
-    this.log.push(`${name}< ${describePacket(found)}`);
+    if (recorded.type === "connack" && recorded.code === 0 && recorded.properties !== undefined) {
+      Object.assign(recorded.properties, this.stage.announced);
+    }
     resolveAlias(recorded, actor.recordedAliases, actor.aliasMax);
-    resolveAlias(found, actor.receivedAliases, actor.aliasMax);
-    const wrong = compare(recorded, found);
+    let found = takeMatch(actor.early, recorded, this.isUnordered);
+    while (found === undefined) {
+      const next = await client.next(ANSWER_MS).catch((error: unknown) => {
+        const held = actor.early.map(describePacket).join("; ");
+        throw new Error(`${name}: recorded ${describePacket(recorded)}\n${error}\n  held: ${held}`);
+      });
+      this.log.push(`${name}< ${describePacket(next)}`);
+      resolveAlias(next, actor.receivedAliases, actor.aliasMax);
+      actor.early.push(next);
+      found = takeMatch(actor.early, recorded, this.isUnordered);
+    }
+    const wrong = compare(recorded, found, this.isUnordered);
     if (wrong.length > 0) {
+      actor.early.unshift(found);
       throw new Error(
         `${name}: recorded ${describePacket(recorded)}\n   received ${describePacket(found)}\n` +
           `   differs in ${wrong.join(", ")}`,
       );
     }
+  }
+
+  private async closed(name: string, actor: Actor, afterMs: number): Promise<void> {
+    if (actor.client === undefined) await this.open(name, actor, NOBODY);
+    if (actor.early.length > 0) {
+      throw new Error(`${name}: not recorded: ${actor.early.map(describePacket)}`);
+    }
+    await (actor.client as RawClient).closed(afterMs + CLOSE_MS);
+    this.log.push(`${name}: closed by the broker`);
   }
 
   private async cut(name: string, actor: Actor): Promise<void> {
@@ -235,7 +270,7 @@ function inspectConnect(data: Buffer): typeof NOBODY {
   const body = data.subarray(data.findIndex((byte, index) => index > 0 && byte < 0x80) + 1);
   const nameLength = body.length > 1 ? body.readUInt16BE() : 0;
   const level = (body[2 + nameLength] ?? 0) & 0x7f;
-  const version = level === 5 ? 5 : level === 3 ? 3 : 4;
+  const version = level >= 5 ? 5 : level === 3 ? 3 : 4;
   let at = 2 + nameLength + 4;
   let aliasMax = 0;
   if (version === 5) {
@@ -265,14 +300,39 @@ function resolveAlias(one: Packet, aliases: Map<number, string>, aliasMax: numbe
   if (aliasMax > 0) one.properties.topicAlias = isFirst ? alias : alias + 0x10_000;
 }
 
+/**
+ * Removes from `early` the packet a recorded one has to be compared with. The order is kept among QoS 0
+ * messages, among QoS 1 and 2 messages and among all other packets, not between these (section 15).
+ */
+function takeMatch(early: Packet[], recorded: Packet, isUnordered: boolean): Packet | undefined {
+  let at = early.findIndex((one) => kindOf(one) === kindOf(recorded));
+  if (isUnordered && at >= 0) {
+    const same = early.findIndex((one) => compare(recorded, one, true).length === 0);
+    if (same < 0) return undefined;
+    at = same;
+  }
+  return at < 0 ? undefined : early.splice(at, 1)[0];
+}
+
+function kindOf({ type, qos }: Packet): string {
+  return type !== "publish" ? "control" : qos === 0 ? "qos0" : "acknowledged";
+}
+
 /** Names of the fields that differ; none for differences that are always on purpose. */
-function compare(recorded: Packet, found: Packet): string[] {
+function compare(recorded: Packet, found: Packet, isUnordered: boolean): string[] {
   if (recorded.type !== found.type) return ["type"];
   const { raw: _raw, properties = {}, type, ...fields } = recorded;
   const expected: Expected = { ...fields, exactProperties: properties };
   // 0x10 is optional and never sent by VerneMQ; we send it (section 7.2).
   if ((type === "puback" || type === "pubrec") && fields.code === 0 && found.code === 0x10) {
     expected.code = 0x10;
+  }
+  if (isUnordered) delete expected.packetId;
+  // Recordings and replays do not take the same time.
+  const expiry = properties.messageExpiryInterval;
+  const left = found.properties?.messageExpiryInterval;
+  if (expiry !== undefined && left !== undefined && Math.abs(expiry - left) <= EXPIRY_SLACK_S) {
+    expected.exactProperties = { ...properties, messageExpiryInterval: left };
   }
   // Generated client ids are random.
   const assigned = found.properties?.assignedClientIdentifier;
@@ -281,6 +341,3 @@ function compare(recorded: Packet, found: Packet): string[] {
   }
   return differences(found, expected);
 }
-
-/** The bytes of a CONNECT, for scenarios that are changed on purpose. */
-export const connectBytes = encodeConnect;
