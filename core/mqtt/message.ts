@@ -14,6 +14,15 @@ export const FRAME_V5_ID = 3;
 /** The message was not read as a frame that any receiver could take as it is. */
 export const FRAME_NONE = -1;
 
+/**
+ * Small messages share slabs, as Node's own small buffers do, but without an object each. A slab lives as
+ * long as one of its messages.
+ */
+const SLAB_BYTES = 8192;
+const SLAB_MESSAGE_MAX = 1024;
+let slab = Buffer.allocUnsafeSlow(SLAB_BYTES);
+let slabUsed = 0;
+
 /** An acknowledgement that waits until every persistent receiver's copy is safe. */
 export interface WaitingAnswer {
   /** No copy needs the store any more: the receivers have acknowledged before it was written. */
@@ -106,12 +115,25 @@ export class Message {
     if (this.owned) return;
     this.owned = true;
     const from = this.sourceLayout === FRAME_NONE ? this.payloadStart : this.sourceStart;
-    const copy = Buffer.allocUnsafe(this.sourceEnd - from);
-    copyBytes(this.source, from, this.sourceEnd, copy, 0);
+    const size = this.sourceEnd - from;
+    let copy: Buffer;
+    let at = 0;
+    if (size <= SLAB_MESSAGE_MAX) {
+      if (slabUsed + size > SLAB_BYTES) {
+        slab = Buffer.allocUnsafeSlow(SLAB_BYTES);
+        slabUsed = 0;
+      }
+      copy = slab;
+      at = slabUsed;
+      slabUsed += size;
+    } else {
+      copy = Buffer.allocUnsafeSlow(size);
+    }
+    copyBytes(this.source, from, this.sourceEnd, copy, at);
     this.source = copy;
-    this.payloadStart -= from;
-    this.sourceStart = 0;
-    this.sourceEnd = copy.length;
+    this.payloadStart += at - from;
+    this.sourceStart = at;
+    this.sourceEnd = at + size;
   }
 
   /** View of the payload; borrowed bytes are copied first so that a hook may keep it. */

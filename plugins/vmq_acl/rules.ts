@@ -19,6 +19,8 @@ interface Level {
   clientId: Level | undefined;
   username: Level | undefined;
   mountpoint: Level | undefined;
+  /** Is one of these three there? */
+  isFilled: boolean;
   /** Line of the rule that ends here. */
   line: number;
   /** Line of the rule that ends here with `#`. */
@@ -26,11 +28,11 @@ interface Level {
 }
 
 /** Words of patterns that the asker's values stand in for. */
-const FILLED: Readonly<Record<string, "clientId" | "username" | "mountpoint" | undefined>> = {
-  "%c": "clientId",
-  "%u": "username",
-  "%m": "mountpoint",
-};
+const FILLED: ReadonlyMap<string, "clientId" | "username" | "mountpoint"> = new Map([
+  ["%c", "clientId"],
+  ["%u", "username"],
+  ["%m", "mountpoint"],
+]);
 
 /** Rules of one access. */
 interface Rules {
@@ -64,7 +66,7 @@ export class AclRules {
 
   /** Line of a rule that lets the client publish to a topic name; 0 = none. */
   publishLine(asker: Asker, topic: string): number {
-    return lineFor(this.write, asker, topic.split("/"));
+    return lineFor(this.write, asker, topic);
   }
 
   /**
@@ -73,11 +75,12 @@ export class AclRules {
    */
   subscribeLine(asker: Asker, filter: string): number {
     const shared = parseShared(filter);
-    if (shared === undefined) return lineFor(this.read, asker, filterLevels(filter));
-    const line = lineFor(this.read, asker, filterLevels(shared.filter));
+    if (shared === undefined) return lineFor(this.read, asker, withoutEmptyTopic(filter));
+    const plain = withoutEmptyTopic(shared.filter);
+    const line = lineFor(this.read, asker, plain);
     // `$share/g/#` must not grant what `#` does not.
-    if (line !== 0 || shared.filter.startsWith("$")) return line;
-    return lineFor(this.read, asker, ["$share", shared.group, ...filterLevels(shared.filter)]);
+    if (line !== 0 || plain.startsWith("$")) return line;
+    return lineFor(this.read, asker, `$share/${shared.group}/${plain}`);
   }
 
   /** Which access a question is about, for callers that have it as a word. */
@@ -103,18 +106,47 @@ export class AclRules {
 }
 
 /** There is no empty topic [MQTT-4.7.3-1], so `#` and `/#` mean `+/#` and `/+/#`. */
-function filterLevels(filter: string): string[] {
-  if (filter === "#") return ["+", "#"];
-  return filter === "/#" ? ["", "+", "#"] : filter.split("/");
+function withoutEmptyTopic(filter: string): string {
+  return filter === "#" || filter === "/#" ? `${filter.slice(0, -1)}+/#` : filter;
 }
 
+/** Cuts a name or filter into levels as far as somebody asks for them: most checks end early. */
+class Words {
+  private text = "";
+  private readonly words: string[] = [];
+  /** Where the next level begins; beyond the end when all are cut. */
+  private next = 0;
+
+  reset(text: string): void {
+    this.text = text;
+    this.words.length = 0;
+    this.next = 0;
+  }
+
+  /** Undefined behind the last level. Asked for in order, at first. */
+  at(depth: number): string | undefined {
+    if (depth < this.words.length) return this.words[depth];
+    if (this.next > this.text.length) return undefined;
+    const slash = this.text.indexOf("/", this.next);
+    const end = slash === -1 ? this.text.length : slash;
+    const word = this.text.slice(this.next, end);
+    this.words.push(word);
+    this.next = end + 1;
+    return word;
+  }
+}
+
+/** One for all checks, since each ends before the next begins. */
+const asked = new Words();
+
 /** VerneMQ's order: everybody's rules, the user's, patterns. */
-function lineFor(rules: Rules, asker: Asker, asked: readonly string[]): number {
-  const byAll = find(rules.all, asker, asked, 0);
+function lineFor(rules: Rules, asker: Asker, text: string): number {
+  asked.reset(text);
+  const byAll = find(rules.all, asker, 0);
   if (byAll !== 0) return byAll;
   const own = asker.username === undefined ? undefined : rules.users.get(asker.username);
-  const byUser = own === undefined ? 0 : find(own, asker, asked, 0);
-  return byUser !== 0 ? byUser : find(rules.patterns, asker, asked, 0);
+  const byUser = own === undefined ? 0 : find(own, asker, 0);
+  return byUser !== 0 ? byUser : find(rules.patterns, asker, 0);
 }
 
 /**
@@ -122,8 +154,8 @@ function lineFor(rules: Rules, asker: Asker, asked: readonly string[]): number {
  * wildcard is covered by wildcards alone, and nothing but itself covers a first level with `$`; a
  * client id `+` or `$SYS` therefore gains nothing by a pattern.
  */
-function find(level: Level, asker: Asker, asked: readonly string[], depth: number): number {
-  const word = asked[depth];
+function find(level: Level, asker: Asker, depth: number): number {
+  const word = asked.at(depth);
   const isDollar = depth === 0 && word !== undefined && word.charCodeAt(0) === 0x24;
   if (level.restLine !== 0 && !isDollar) return level.restLine;
   if (word === undefined) return level.line;
@@ -131,30 +163,25 @@ function find(level: Level, asker: Asker, asked: readonly string[], depth: numbe
   const next = depth + 1;
   if (word !== "+") {
     const same = level.literal?.get(word);
-    const line = same === undefined ? 0 : find(same, asker, asked, next);
+    const line = same === undefined ? 0 : find(same, asker, next);
     if (line !== 0 || isDollar) return line;
-    const filled = findFilled(level, asker, asked, depth, word);
+    const filled = level.isFilled ? findFilled(level, asker, word, next) : 0;
     if (filled !== 0) return filled;
   }
-  return level.plus === undefined ? 0 : find(level.plus, asker, asked, next);
+  return level.plus === undefined ? 0 : find(level.plus, asker, next);
 }
 
-function findFilled(
-  level: Level,
-  asker: Asker,
-  asked: readonly string[],
-  depth: number,
-  word: string,
-): number {
+/** The levels that stand for the asker's values. An undefined user name equals nothing. */
+function findFilled(level: Level, asker: Asker, word: string, next: number): number {
   let line = 0;
   if (level.clientId !== undefined && word === asker.client_id) {
-    line = find(level.clientId, asker, asked, depth + 1);
+    line = find(level.clientId, asker, next);
   }
   if (line === 0 && level.username !== undefined && word === asker.username) {
-    line = find(level.username, asker, asked, depth + 1);
+    line = find(level.username, asker, next);
   }
   if (line === 0 && level.mountpoint !== undefined && word === asker.mountpoint) {
-    line = find(level.mountpoint, asker, asked, depth + 1);
+    line = find(level.mountpoint, asker, next);
   }
   return line;
 }
@@ -174,11 +201,12 @@ function insert(root: Level, words: readonly string[], line: number, isPattern: 
 
 /** The level below for one word of a rule; made if it is not there. */
 function child(level: Level, word: string, isPattern: boolean): Level {
-  const name = isPattern ? FILLED[word] : undefined;
+  const name = isPattern ? FILLED.get(word) : undefined;
   const slot = word === "+" ? "plus" : name;
   if (slot !== undefined) {
     const found = level[slot] ?? emptyLevel();
     level[slot] = found;
+    level.isFilled ||= slot !== "plus";
     return found;
   }
   level.literal ??= new Map();
@@ -194,6 +222,7 @@ function emptyLevel(): Level {
     clientId: undefined,
     username: undefined,
     mountpoint: undefined,
+    isFilled: false,
     line: 0,
     restLine: 0,
   };

@@ -1,5 +1,6 @@
-import { type ChildProcess, spawn } from "node:child_process";
-import { readFileSync } from "node:fs";
+import { type ChildProcess, spawn, spawnSync } from "node:child_process";
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { freePort, tempDir } from "./broker.ts";
 import { built } from "./build.ts";
 import { atEnd, type Scope } from "./cleanup.ts";
@@ -54,7 +55,7 @@ export class BrokerProcess {
       "listener.tcp.default": `127.0.0.1:${this.port}`,
       allow_anonymous: "on",
       "plugins.vmq_passwd": "off",
-      "plugins.vmq_acl": "off",
+      ...this.access(),
       "log.console.level": "warning",
       ...this.options.settings,
     };
@@ -103,6 +104,15 @@ export class BrokerProcess {
     return code;
   }
 
+  /** Everybody may publish and subscribe everywhere. */
+  private access(): Record<string, string> {
+    // Until bundled plugins are loaded by the process, none of them is asked.
+    if (!knowsAcl(this.main)) return { "plugins.vmq_acl": "off" };
+    const aclFile = join(this.dataDir, "all.acl");
+    writeFileSync(aclFile, "topic #\n");
+    return { "plugins.vmq_acl": "on", "vmq_acl.acl_file": aclFile };
+  }
+
   private ready(child: ChildProcess): Promise<void> {
     return new Promise((resolve, reject) => {
       const timer = setTimeout(
@@ -120,6 +130,17 @@ export class BrokerProcess {
       });
     });
   }
+}
+
+let isAclKnown: boolean | undefined;
+
+function knowsAcl(main: string): boolean {
+  isAclKnown ??=
+    spawnSync(process.execPath, [
+      ...[main, "config", "check", "--set", "plugins.vmq_passwd=off"],
+      ...["--set", "plugins.vmq_acl=on", "--set", "listener.tcp.default=127.0.0.1:1"],
+    ]).status === 0;
+  return isAclKnown;
 }
 
 /** Builds if need be, starts the real broker process on a free port and stops it at the end. */

@@ -376,7 +376,7 @@ export class TestClient {
   }
 
   ack(type: "puback" | "pubrec" | "pubrel" | "pubcomp", packetId: number, code = 0): void {
-    this.send(encodeAck(this.version, type, packetId, code === 0 ? undefined : { code }));
+    this.send(encodeAck(type, packetId, code === 0 ? undefined : code));
   }
 
   /** Everything received so far. */
