@@ -183,7 +183,9 @@ export class SessionManager {
   private handOver(left: readonly Delivery[]): void {
     for (const delivery of left) {
       const { sharedBy, message } = delivery;
-      const isOpen = delivery.qos > 0 && message !== undefined && sharedBy !== undefined;
+      // [MQTT-4.8.2-5] a QoS 2 delivery that has begun is for nobody else.
+      const mayMove = delivery.qos === 1 || (delivery.qos === 2 && delivery.packetId === 0);
+      const isOpen = mayMove && message !== undefined && sharedBy !== undefined;
       if (isOpen && this.core.router.handOver(sharedBy, message)) continue;
       this.core.counters.queueMessageUnhandled++;
     }
@@ -321,6 +323,7 @@ export class SessionManager {
     subscriber.expiresAtMs = session.expiresAtMs;
     subscriber.will = session.will;
     subscriber.willAtMs = session.willAtMs;
+    subscriber.queue.enforceOfflineLimit();
     this.planRequeue(subscriber);
     if (inboundIds.length > 0) subscriber.inboundIds = new Set(inboundIds);
     for (const stored of subscriptions) {

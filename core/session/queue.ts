@@ -234,9 +234,18 @@ export class ClientQueue implements Timed {
     return true;
   }
 
-  /** Removes the oldest stored entry; several calls in a turn become one read. */
-  private trimOldest(): void {
-    if (this.trims++ > 0) return;
+  /** A queue found above its limit at start: removals that a crash interrupted are made up for. */
+  enforceOfflineLimit(): void {
+    const limit = this.subscriber.settings.maxOfflineMessages;
+    const excess = this.subscriber.storedCount - limit;
+    if (limit > 0 && excess > 0 && this.dropsOld) this.trimOldest(excess);
+  }
+
+  /** Removes the oldest stored entries; several calls in a turn become one read. */
+  private trimOldest(count = 1): void {
+    const isRunning = this.trims > 0;
+    this.trims += count;
+    if (isRunning) return;
     this.onDisk(async () => {
       let from = 0;
       while (this.trims > 0) {

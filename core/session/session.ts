@@ -65,6 +65,11 @@ export interface Ending {
   cleanup?: boolean;
 }
 
+/** [MQTT-3.1.0-1] [MQTT-2.1.3-1] */
+function isConnect(buffer: Buffer): boolean {
+  return buffer[0] === CONNECT << 4;
+}
+
 /** One connection and the client behind it. Handlers work on it; sockets are behind `transport`. */
 export class Session implements TransportHandler, PacketSink, Timed {
   timerSlot = NOT_SCHEDULED;
@@ -131,6 +136,11 @@ export class Session implements TransportHandler, PacketSink, Timed {
     this.core.counters.bytesReceived += length;
     this.lastInputMs = this.core.wheel.refresh();
     if (this.phase === CLOSED) return;
+    if (this.phase === AWAITING_CONNECT && this.framer.waitingBytes === 0 && !isConnect(buffer)) {
+      // Not MQTT at all: no reason to wait for what its bytes announce.
+      this.fault(new ConnectError(0x81, "first packet is no CONNECT", "MQTT-3.1.0-1", "none"));
+      return;
+    }
     try {
       this.framer.push(buffer, length);
     } catch (error) {

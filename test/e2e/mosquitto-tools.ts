@@ -8,10 +8,12 @@ const WAIT_S = "20";
 /** Runs mosquitto_pub; rejects with what it said when it fails. */
 export function mosquittoPub(args: readonly string[], input?: string | Buffer): Promise<string> {
   return new Promise((resolve, reject) => {
-    const child = spawn("mosquitto_pub", ["-d", ...args], { stdio: ["pipe", "pipe", "pipe"] });
+    const child = spawn("mosquitto_pub", ["-d", ...args], {
+      stdio: [input === undefined ? "ignore" : "pipe", "pipe", "pipe"],
+    });
     let output = "";
     for (const stream of [child.stdout, child.stderr]) {
-      stream.on("data", (data: Buffer) => {
+      stream?.on("data", (data: Buffer) => {
         output += data.toString();
       });
     }
@@ -20,7 +22,7 @@ export function mosquittoPub(args: readonly string[], input?: string | Buffer): 
       if (code === 0) resolve(output);
       else reject(new Error(`mosquitto_pub ${args.join(" ")} ended with ${code}:\n${output}`));
     });
-    child.stdin.end(input ?? "");
+    child.stdin?.end(input);
   });
 }
 
@@ -39,11 +41,9 @@ export class MosquittoSub {
   private readonly child: ChildProcess;
 
   constructor(args: readonly string[]) {
-    this.child = spawn(
-      "mosquitto_sub",
-      ["-d", "-W", WAIT_S, "-F", "MESSAGE %q %r %t|%p", ...args],
-      { stdio: ["ignore", "pipe", "pipe"] },
-    );
+    // Into a pipe it would write only when its buffer is full.
+    const command = ["-oL", "mosquitto_sub", "-d", "-W", WAIT_S, "-F", "MESSAGE %q %r %t|%p"];
+    this.child = spawn("stdbuf", [...command, ...args], { stdio: ["ignore", "pipe", "pipe"] });
     for (const stream of [this.child.stdout, this.child.stderr]) {
       stream?.on("data", (data: Buffer) => {
         this.output += data.toString();
@@ -76,7 +76,7 @@ export class MosquittoSub {
 
   printed(pattern: RegExp): Promise<true> {
     return waitFor(
-      `mosquitto_sub prints ${pattern}:\n${this.output}`,
+      `mosquitto_sub prints ${pattern}`,
       () => pattern.test(this.output) || undefined,
       10_000,
     ) as Promise<true>;

@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { sendControl } from "../../core/admin/control.ts";
 import { freePort, tempDir } from "./broker.ts";
 import { built } from "./build.ts";
 import { atEnd, type Scope } from "./cleanup.ts";
@@ -47,6 +48,20 @@ export class BrokerProcess {
   rssBytes(): number {
     const found = /^VmRSS:\s+(\d+) kB/m.exec(readFileSync(`/proc/${this.pid}/status`, "utf8"));
     return Number(found?.[1] ?? 0) * 1024;
+  }
+
+  /** Answer of a command as typed after `vmq-admin`; fails unless its exit code is 0. */
+  async control(command: string, ...args: string[]): Promise<string> {
+    const { exit, stdout, stderr } = await sendControl(this.dataDir, { command, args });
+    if (exit !== 0) throw new Error(`${command} ${args.join(" ")}: exit ${exit}, ${stderr}`);
+    return stdout;
+  }
+
+  /** Counters by VerneMQ's names. */
+  async metrics(): Promise<Record<string, number>> {
+    const text = await this.control("metrics", "show");
+    const found = [...text.matchAll(/^(?:counter|gauge)\.(\w+) = (-?\d+)/gm)];
+    return Object.fromEntries(found.map(([, name, value]) => [name, Number(value)]));
   }
 
   /** Starts it and waits until it says that it is ready. */

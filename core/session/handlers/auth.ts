@@ -2,8 +2,8 @@ import { isPromise } from "../../hooks/chain.ts";
 import type { AuthModifiers, HookError, Verdict } from "../../hooks/types.ts";
 import { encodeAuth } from "../../mqtt/codec.ts";
 import { fromHookProperties, toHookProperties } from "../../mqtt/hook-properties.ts";
-import { AUTH, type AuthPacket, type Properties } from "../../mqtt/packets.ts";
-import { protocolError, reasonCodeOf } from "../../mqtt/reason-codes.ts";
+import { AUTH, type AuthPacket, CONNACK, type Properties } from "../../mqtt/packets.ts";
+import { isServerReasonCode, protocolError, reasonCodeOf } from "../../mqtt/reason-codes.ts";
 import { AUTHENTICATING, CONNECTED, type Session } from "../session.ts";
 
 /** State of an enhanced authentication. MQTT 5.0, 4.12. */
@@ -63,10 +63,12 @@ function refusal(error: HookError): { code: number; properties: Properties | und
     const code = reasonCodeOf(error);
     return { code: code !== undefined && code >= 0x80 ? code : 0x8c, properties: undefined };
   }
-  const code = error.reason_code === undefined ? undefined : reasonCodeOf(error.reason_code);
+  const given = error.reason_code === undefined ? undefined : reasonCodeOf(error.reason_code);
+  // Sent in CONNACK or DISCONNECT, whichever applies.
+  const isKnown = given !== undefined && given >= 0x80 && isServerReasonCode(CONNACK, given);
   const reasonString = error.reason_string ?? error.properties?.p_reason_string;
   return {
-    code: code !== undefined && code >= 0x80 ? code : 0x87,
+    code: isKnown ? given : 0x87,
     properties: reasonString === undefined ? undefined : { reasonString },
   };
 }

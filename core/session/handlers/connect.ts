@@ -12,7 +12,7 @@ import { fromHookProperties, toHookProperties } from "../../mqtt/hook-properties
 import { Message } from "../../mqtt/message.ts";
 import { CONNACK, type ConnectPacket, type Properties, type Will } from "../../mqtt/packets.ts";
 import { encodePublishProperties } from "../../mqtt/publish-properties.ts";
-import { reasonCodeOf } from "../../mqtt/reason-codes.ts";
+import { isServerReasonCode, reasonCodeOf } from "../../mqtt/reason-codes.ts";
 import { PublishCall } from "../hook-arguments.ts";
 import { RateLimit } from "../rate.ts";
 import { AUTHENTICATING, CONNECTED, CONNECTING, type Session } from "../session.ts";
@@ -220,20 +220,25 @@ function refuseRegistration(session: Session, error: HookError): void {
     return;
   }
   if (typeof error !== "object") {
-    const code = typeof error === "number" ? reasonCodeOf(error) : undefined;
-    session.refuse(code !== undefined && code >= 0x80 ? code : 0x86);
+    session.refuse(typeof error === "number" ? connackCode(error) : 0x86);
     return;
   }
-  const code = error.reason_code === undefined ? undefined : reasonCodeOf(error.reason_code);
   const given: HookProperties = {
     p_reason_string: error.reason_string ?? error.properties?.p_reason_string,
     p_server_ref: error.properties?.p_server_ref,
   } as HookProperties;
   const checked = fromHookProperties(given, CONNACK);
   session.refuse(
-    code !== undefined && code >= 0x80 ? code : 0x86,
+    connackCode(error.reason_code),
     "properties" in checked ? checked.properties : undefined,
   );
+}
+
+/** A refusal that CONNACK may carry [MQTT-3.2.2-8]; 0x86 for anything else. */
+function connackCode(given: string | number | undefined): number {
+  const code = given === undefined ? undefined : reasonCodeOf(given);
+  const isKnown = code !== undefined && code >= 0x80 && isServerReasonCode(CONNACK, code);
+  return isKnown ? code : 0x86;
 }
 
 // ---- will

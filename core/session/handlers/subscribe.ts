@@ -111,7 +111,7 @@ function decide(session: Session, packet: SubscribePacket, verdict: unknown): vo
   );
 }
 
-/** Codes a SUBACK may carry. MQTT 5.0, 3.9.3. */
+/** Refusals a SUBACK may carry [MQTT-3.9.3-2], and 0x85, which VerneMQ passes on too. */
 const SUBACK_CODES = new Set([0x80, 0x83, 0x87, 0x8f, 0x91, 0x97, 0x9e, 0xa1, 0xa2, 0x85]);
 
 function refusalCode(error: HookError): number {
@@ -147,7 +147,7 @@ function decisionOf(
 ): Decision {
   const base = packet.subscriptions[index] ?? (packet.subscriptions[0] as SubscriptionRequest);
   const code = given.qos === "not_allowed" ? 0x87 : given.qos;
-  if (code > 2) return { refused: code };
+  if (code > 2) return { refused: SUBACK_CODES.has(code) ? code : 0x87 };
   if (validateFilter(given.topic, session.settings.topicMaxDepth) !== undefined) {
     return { refused: 0x8f };
   }

@@ -276,7 +276,6 @@ describe("acknowledgement before the store has written", () => {
     publisher.take();
     publisher.publish({ topic: "t", payload: "x", qos: 1, packetId: 7 });
     // Nothing was awaited: the batch is still open and no PUBACK is out.
-    world.core.flusher.add(receiver.session.out.outbox);
     expect(publisher.session.out.deferredCount).toBe(1);
     receiver.session.out.outbox.flush();
     const [delivered] = receiver.take("publish");
