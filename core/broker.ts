@@ -112,6 +112,11 @@ class RunningBroker implements Broker {
     config.onChange(() => {
       core.settings = sessionSettings(config);
     });
+    core.wheel.onFailure = (failure) => {
+      this.log.error("internal error in a timer", {
+        cause: failure instanceof Error ? (failure.stack ?? failure.message) : String(failure),
+      });
+    };
     await this.store.open();
     try {
       core.wheel.start();

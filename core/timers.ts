@@ -2,7 +2,7 @@
 export interface Timed {
   timerSlot: number;
   timerAtMs: number;
-  /** Called once when due; may schedule again. Must not throw. */
+  /** Called once when due; may schedule again. */
   onTimer(nowMs: number): void;
 }
 
@@ -19,6 +19,8 @@ export const NOT_SCHEDULED = -1;
 export class TimerWheel {
   /** Monotonic ms, refreshed with each tick and by `refresh`. */
   nowMs = performance.now();
+  /** A timer threw: its owner's fault, the others go on. */
+  onFailure: ((failure: unknown) => void) | undefined;
   private readonly slots: Set<Timed>[] = Array.from({ length: SLOTS }, () => new Set());
   private lastTick = Math.floor(this.nowMs / TICK_MS);
   private interval: NodeJS.Timeout | undefined;
@@ -68,7 +70,11 @@ export class TimerWheel {
     for (const item of [...slot]) {
       if (item.timerAtMs > nowMs || !slot.delete(item)) continue;
       item.timerSlot = NOT_SCHEDULED;
-      item.onTimer(nowMs);
+      try {
+        item.onTimer(nowMs);
+      } catch (failure) {
+        this.onFailure?.(failure);
+      }
     }
   }
 }

@@ -25,7 +25,7 @@ export function publishSystree(
     const payload = Buffer.from(String(value));
     const { mountpoint, qos, retain } = options;
     const message = new Message(mountpoint, topic, payload, qos, retain, undefined, 0);
-    const route = mount.lookupText(topic);
+    const route = mount.lookupText(topic, true);
     if (retain) router.publishRetained(route, message, undefined, Date.now());
     else router.publish(route, message, undefined);
   }

@@ -101,7 +101,7 @@ export class Router {
    */
   handOver(subscription: Subscription, message: Message): boolean {
     const mount = this.mount(subscription.receiver.mountpoint);
-    const groups = mount.lookupText(message.topic).groups;
+    const groups = mount.lookupText(message.topic, true).groups;
     const group = groups?.find((each) => each.name === subscription.filter);
     if (group === undefined) return false;
     const member = chooseMember(group, this.options.random, subscription.receiver);

@@ -75,13 +75,16 @@ export class Mount {
     return this.learn(key, bytes.toString("utf8"), bytes);
   }
 
-  /** Route of a topic given as text (wills, hooks, the broker's own messages). */
-  lookupText(topic: string): Route {
+  /**
+   * Route of a topic given as text. `isOwn`: the broker's own messages and wills accepted before, which
+   * `topic_max_depth` does not concern. Throws MqttError as `lookup` does.
+   */
+  lookupText(topic: string, isOwn = false): Route {
     const bytes = Buffer.from(topic);
     const key = bytes.latin1Slice(0, bytes.length);
     const known = this.recent.get(key) ?? this.revive(key);
     if (known !== undefined) return known.generation === this.generation ? known : this.fill(known);
-    return this.learn(key, topic, bytes);
+    return this.learn(key, topic, bytes, isOwn);
   }
 
   /** The route is still right, or is made right: for callers that kept one. */
@@ -93,8 +96,8 @@ export class Mount {
     return route.generation === this.generation;
   }
 
-  private learn(key: string, topic: string, bytes: Buffer): Route {
-    const fault = validateTopic(topic, this.topicDepthMax);
+  private learn(key: string, topic: string, bytes: Buffer, isOwn = false): Route {
+    const fault = validateTopic(topic, isOwn ? Number.POSITIVE_INFINITY : this.topicDepthMax);
     if (fault !== undefined) throw new MqttError(fault.reasonCode, fault.message, "MQTT-4.7.3-1");
     const route = new Route(topic, bytes);
     this.remember(key, route);

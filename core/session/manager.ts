@@ -97,7 +97,6 @@ export class SessionManager {
     subscriber.protocolLevel = session.level;
     subscriber.sessionExpiryS = how.expiryS;
     subscriber.expiresAtMs = 0;
-    subscriber.willExpiryS = session.willExpiryS;
   }
 
   /** `allow_multiple_sessions`: the others stay; clean session is ignored. */

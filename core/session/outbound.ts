@@ -145,7 +145,7 @@ export class Outbound implements CommitWaiter, Timed {
 
   /** The socket took everything: go on with what waits. */
   drained(): void {
-    this.outbox.blocked = false;
+    this.outbox.unblock();
     this.pump();
   }
 

@@ -60,6 +60,8 @@ export class Outbox {
   length = 0;
   /** The socket is not taking more; appended bytes still go out, but callers should stop. */
   blocked = false;
+  /** Bytes appended since the socket stopped taking them: answers to a client that does not read. */
+  unreadBytes = 0;
   /** Before `chunk` in order: `chunk` is only filled when there is none. */
   private shared: Buffer[] | undefined;
   private queued = false;
@@ -109,6 +111,12 @@ export class Outbox {
     const at = this.length;
     this.length = at + size;
     return at;
+  }
+
+  /** The socket took everything. */
+  unblock(): void {
+    this.blocked = false;
+    this.unreadBytes = 0;
   }
 
   append(bytes: Buffer): void {
@@ -165,6 +173,7 @@ export class Outbox {
       return;
     }
     this.counters.bytesSent += length;
+    if (this.blocked) this.unreadBytes += length;
     if (this.transport.write(length === chunk.length ? chunk : chunk.subarray(0, length))) {
       release(chunk);
     } else {

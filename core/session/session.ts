@@ -49,6 +49,8 @@ export const CLOSED = 4;
 
 /** Largest CONNECT while nothing is known of the client: five strings of 64 KB and properties. */
 const CONNECT_BYTES_MAX = 1_048_576;
+/** Answers a client has not read before nothing more is read from it. */
+const UNREAD_BYTES_MAX = 1_048_576;
 /** Unparsed input above this stops the reading of the socket while a hook is awaited. */
 const HELD_BYTES_MAX = 65_536;
 
@@ -91,8 +93,6 @@ export class Session implements TransportHandler, PacketSink, Timed {
   mount: Mount;
   /** Will of this connection, authorised at CONNECT. */
   will: StoredWill | undefined;
-  /** Seconds its message may live once published, -1 = for ever. */
-  willExpiryS = -1;
   suppressWillOnTakeover = false;
   cleanStart = true;
   /** Seconds; 0 = never checked. */
@@ -107,11 +107,15 @@ export class Session implements TransportHandler, PacketSink, Timed {
   /** Topic aliases of the client, by number. */
   aliasesIn: (Route | undefined)[] | undefined;
   rate: RateLimit | undefined;
-  /** Input waits for a hook, the store or a rate limit. */
-  isWaiting = false;
-  /** Input waits because too many answers wait for the store. */
-  isHeldBack = false;
+  /** Reasons why input waits now: hooks, the store, a rate limit, a client that does not read. */
+  private waits = 0;
+  /** Too many answers wait for the store. */
+  private isHeldBack = false;
+  /** The client sends but does not read its answers. */
+  private isChoked = false;
   readonly connectedAtMs: number;
+  /** Set when the socket has closed. */
+  private closedBecause: string | undefined;
   private lastInputMs: number;
   private lifetimeAtMs = 0;
 
@@ -148,20 +152,37 @@ export class Session implements TransportHandler, PacketSink, Timed {
       this.fault(error);
     }
     this.flushRun();
+    if (!this.isChoked && this.out.outbox.unreadBytes > UNREAD_BYTES_MAX) {
+      this.isChoked = true;
+      this.wait();
+    }
     if (this.isWaiting && this.framer.waitingBytes > HELD_BYTES_MAX) this.transport.pause();
   }
 
   onDrain(): void {
-    if (this.phase !== CLOSED) this.out.drained();
+    if (this.phase === CLOSED) return;
+    try {
+      this.out.drained();
+    } catch (error) {
+      this.fault(error);
+    }
+    if (!this.isChoked) return;
+    this.isChoked = false;
+    this.release();
   }
 
   onClose(error: Error | undefined): void {
     this.core.counters.socketClose++;
     if (error !== undefined) this.core.counters.socketError++;
-    this.end({
-      reason: error === undefined ? "closed by client" : error.message,
-      publishWill: true,
-    });
+    this.closedBecause = error === undefined ? "closed by client" : error.message;
+    this.endIfClosed();
+  }
+
+  /** The socket is gone; what arrived before is still handled, when input has to wait. */
+  private endIfClosed(): void {
+    if (this.closedBecause === undefined) return;
+    if (this.isWaiting && !this.isChoked && this.framer.waitingBytes > 0) return;
+    this.end({ reason: this.closedBecause, publishWill: true });
   }
 
   // ---- packets
@@ -255,6 +276,21 @@ export class Session implements TransportHandler, PacketSink, Timed {
 
   // ---- waiting
 
+  get isWaiting(): boolean {
+    return this.waits > 0;
+  }
+
+  /** Nothing more is read from the client until as many `release`. */
+  wait(): void {
+    this.waits++;
+    this.framer.stop();
+  }
+
+  release(): void {
+    this.waits--;
+    this.resumeInput();
+  }
+
   /**
    * Goes on with a value that may still be a promise. Only then the session waits: its later packets
    * stay unread, in order, and no other session notices.
@@ -264,45 +300,38 @@ export class Session implements TransportHandler, PacketSink, Timed {
       then(value);
       return;
     }
-    this.isWaiting = true;
+    this.wait();
     (value as Promise<T>).then(
       (result) => {
         if (this.phase === CLOSED) return;
-        this.isWaiting = false;
         try {
           then(result);
         } catch (error) {
           this.fault(error);
         }
-        this.resumeInput();
+        this.release();
       },
-      (error: unknown) => {
-        this.isWaiting = false;
-        this.fault(error);
-      },
+      (error: unknown) => this.fault(error),
     );
   }
 
   /** Reads nothing more for `ms` milliseconds (throttle, max_message_rate). */
   pauseFor(ms: number): void {
-    this.isWaiting = true;
-    setTimeout(() => {
-      this.isWaiting = false;
-      this.resumeInput();
-    }, ms).unref();
+    this.wait();
+    setTimeout(() => this.release(), ms).unref();
   }
 
   /** Too many answers wait for the store: read on when half of them are out. */
   holdBack(): void {
-    this.isWaiting = true;
+    if (this.isHeldBack) return;
     this.isHeldBack = true;
+    this.wait();
   }
 
   commitsProgressed(deferred: number): void {
     if (!this.isHeldBack || deferred > DEFERRED_MAX / 2) return;
     this.isHeldBack = false;
-    this.isWaiting = false;
-    this.resumeInput();
+    this.release();
   }
 
   resumeInput(): void {
@@ -315,7 +344,8 @@ export class Session implements TransportHandler, PacketSink, Timed {
       this.fault(error);
     }
     this.flushRun();
-    if (!this.isWaiting) this.transport.resume();
+    if (this.closedBecause !== undefined) this.endIfClosed();
+    else if (!this.isWaiting) this.transport.resume();
   }
 
   // ---- deadlines
@@ -349,7 +379,7 @@ export class Session implements TransportHandler, PacketSink, Timed {
       this.end({ code: 0x98, reason: "max_connection_lifetime", publishWill: true });
       return;
     }
-    if (this.isWaiting) this.lastInputMs = nowMs;
+    if (this.isWaiting && !this.isChoked) this.lastInputMs = nowMs;
     // [MQTT-3.1.2-22] one and a half times the keep alive without input
     if (this.keepAliveS > 0 && nowMs - this.lastInputMs >= this.keepAliveS * 1500) {
       this.core.counters.keepaliveExpired[this.versionIndex]++;
@@ -387,6 +417,10 @@ export class Session implements TransportHandler, PacketSink, Timed {
     if (error instanceof ConnectError && error.answer !== "none") {
       this.version = error.answer.version;
       this.refuse(error.answer.returnCode);
+      return;
+    }
+    if (this.phase === CONNECTING && this.version === 5) {
+      this.refuse(error.reasonCode);
       return;
     }
     this.end({ code: error.reasonCode, reason: error.message, publishWill: true });

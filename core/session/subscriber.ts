@@ -51,8 +51,6 @@ export class Subscriber implements Receiver, StoreQueue, Timed {
   willAtMs = 0;
   /** When waiting messages of shared subscriptions go to other members, wall-clock ms; 0 = never. */
   requeueAtMs = 0;
-  /** Message Expiry Interval of the will, seconds, -1 = none. */
-  willExpiryS = -1;
   session: Session | undefined;
   /** `allow_multiple_sessions`: every attached session, when there is more than one. */
   others: Session[] | undefined;

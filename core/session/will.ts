@@ -10,8 +10,8 @@ import type { Subscriber } from "./subscriber.ts";
  * and on_publish_m5 is called.
  */
 export function publishWill(core: Core, subscriber: Subscriber, will: StoredWill): void {
-  const message = withExpiry(will.message, subscriber.willExpiryS, core.wallMs());
-  const route = core.router.mount(message.mountpoint).lookupText(message.topic);
+  const message = withExpiry(will.message, will.expiryS, core.wallMs());
+  const route = core.router.mount(message.mountpoint).lookupText(message.topic, true);
   if (message.retain) core.router.publishRetained(route, message, subscriber, core.wallMs());
   else core.router.publish(route, message, subscriber);
   const event = subscriber.protocolLevel === 5 ? "on_publish_m5" : "on_publish";

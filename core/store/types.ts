@@ -75,6 +75,8 @@ export interface StoredWill {
   message: Message;
   /** Seconds, MQTT 5.0 3.1.3.2.2. */
   delayS: number;
+  /** Message Expiry Interval: seconds from its publication on, -1 = none. MQTT 5.0, 3.1.3.2.4. */
+  expiryS: number;
 }
 
 /** A persistent session without its messages. */

@@ -367,6 +367,25 @@ describe("M-54 will delay", () => {
     expect(await arrival(s)).toBeLessThan(4000);
   });
 
+  test("M-54 [W] properties and expiry of a delayed will survive the restart, too", async () => {
+    const dataDir = tempDir();
+    const before = await startBroker({}, [], { dataDir });
+    const dying = await connectClient(before, 5, {
+      ...delayed(100, 1),
+      will: {
+        ...WILL,
+        properties: { willDelayInterval: 1, messageExpiryInterval: 100, contentType: "t" },
+      },
+    });
+    dying.cut();
+    await waitOffline(before, "dying");
+    await before.close();
+    const after = await startBroker({}, [], { dataDir });
+    const s = await watched(after);
+    const got = await s.delivered({ payload: "gone", properties: { contentType: "t" } });
+    expect(got.properties?.messageExpiryInterval).toBeGreaterThan(90);
+  });
+
   test("M-54 will properties: Message Expiry Interval is applied and counted down", async () => {
     const broker = await startBroker();
     const s = await watched(broker);

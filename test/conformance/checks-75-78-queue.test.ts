@@ -300,6 +300,21 @@ describe("M-77 a broker that is killed", () => {
     await s.delivered({ payload: "later" });
   });
 
+  test("M-77 the will of a client that was connected is published after the restart", async () => {
+    const broker = await startProcess();
+    const first = await connectClient(broker.port, 4, persistent(4, "s"));
+    await first.subscribed("will", { qos: 1 });
+    await first.disconnected();
+    const will = { topic: "will", payload: "gone", qos: 1 };
+    const connect = { ...persistent(5, "dying"), will };
+    await connectClient(broker.port, 5, connect);
+    await broker.kill();
+    await broker.start();
+    const s = await connectClient(broker.port, 4, persistent(4, "s"));
+    await s.delivered({ topic: "will", payload: "gone" });
+    await s.expectNothing();
+  });
+
   test("M-77 an orderly stop ends with 0 and keeps everything", async () => {
     const broker = await startProcess();
     const first = await connectClient(broker.port, 5, persistent(5, "s"));

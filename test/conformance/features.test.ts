@@ -5,6 +5,7 @@ import { startBroker, waitFor, waitGone, waitOffline } from "../support/broker.t
 import { pluginWith, recordingPlugin } from "../support/plugins.ts";
 import {
   connectClient,
+  encodeCoded,
   encodePublish,
   encodeSubscribe,
   openClient,
@@ -279,8 +280,8 @@ describe("max_connection_lifetime", () => {
   });
 });
 
-describe("max_message_rate on WebSocket", () => {
-  test("[W-16] the client is slowed, nothing is lost, its own downlink goes on", async () => {
+describe("max_message_rate", () => {
+  test("[W-16] on WebSocket: the client is slowed, nothing is lost, its own downlink goes on", async () => {
     const broker = await startBroker({
       max_message_rate: "2",
       "listener.ws.default": "127.0.0.1:0",
@@ -312,6 +313,22 @@ describe("max_message_rate on WebSocket", () => {
     expect(tookMs).toBeGreaterThanOrEqual(1400);
     expect(tookMs).toBeLessThan(5000);
     for (const payload of numbers(2, 6)) await s.delivered({ payload });
+  });
+
+  test("nothing is dropped when the slowed client disconnects and closes", async () => {
+    const broker = await startBroker({ max_message_rate: "2" });
+    const s = await connectClient(broker, 4, { clientId: "s" });
+    await s.subscribed(["a", "will"]);
+    const will = { topic: "will", payload: "wrong" };
+    const slow = await connectClient(broker, 4, { clientId: "slow", will });
+    slow.sendTogether(
+      ...numbers(1, 5).map((payload) => encodePublish(4, { topic: "a", payload })),
+      encodeCoded("disconnect"),
+    );
+    slow.end();
+    for (const payload of numbers(1, 5)) await s.delivered({ topic: "a", payload });
+    await waitGone(broker, "slow");
+    await s.expectNothing();
   });
 
   test("other sessions on the same listener are not slowed", async () => {
@@ -614,6 +631,31 @@ describe("hooks that answer later", () => {
     await publishSeries(p, 10, { topic: "a", qos: 1 });
     expect(payloads(await s.receive(10))).toEqual(numbers(1, 10).map((one) => `${one}!`));
   });
+
+  test.each(VERSIONS)(
+    "v%i a client that publishes, disconnects and closes meanwhile: all is routed, no will",
+    async (version) => {
+      const slow = () => later("ok" as const, 40);
+      const broker = await startBroker({}, [
+        pluginWith({
+          auth_on_publish: ({ topic }) => (topic === "will" ? "ok" : slow()),
+          auth_on_publish_m5: ({ topic }) => (topic === "will" ? "ok" : slow()),
+        }),
+      ]);
+      const s = await connectClient(broker, 4, { clientId: "s" });
+      await s.subscribed(["a", "will"]);
+      const will = { topic: "will", payload: "wrong" };
+      const client = await connectClient(broker, version, { clientId: "c", will });
+      client.sendTogether(
+        ...numbers(1, 3).map((payload) => encodePublish(version, { topic: "a", payload })),
+        encodeCoded("disconnect"),
+      );
+      client.end();
+      for (const payload of numbers(1, 3)) await s.delivered({ topic: "a", payload });
+      await waitGone(broker, "c");
+      await s.expectNothing();
+    },
+  );
 
   test("a client that leaves while its hook is asked is no trouble", async () => {
     const broker = await startBroker({ allow_anonymous: "off" }, [

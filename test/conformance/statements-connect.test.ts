@@ -327,6 +327,19 @@ describe("sessions at CONNECT", () => {
     },
   );
 
+  test("3.1.2.11.2 the interval of the newest CONNECT counts", async () => {
+    const broker = await startBroker();
+    const first = await connectClient(broker, 5, persistent(5, "c"));
+    await first.subscribed("a", { qos: 1 });
+    await first.disconnected();
+    const second = await connectClient(broker, 5, { clientId: "c", clean: false });
+    expect(second.connack?.sessionPresent).toBe(true);
+    await second.disconnected();
+    await waitGone(broker, "c");
+    const third = await connectClient(broker, 5, persistent(5, "c"));
+    expect(third.connack?.sessionPresent).toBe(false);
+  });
+
   test("a client may come back with another protocol version", async () => {
     const broker = await startBroker();
     const first = await connectClient(broker, 4, persistent(4, "c"));

@@ -55,7 +55,7 @@ abstract class Stubborn {
         this.wasConnected = true;
         this.client = client;
         await this.connected(client);
-        for (;;) {
+        while (!this.isStopped) {
           this.handle(client, await client.next(60_000));
           if (client.received.length > 1000) client.forget();
         }

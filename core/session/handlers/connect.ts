@@ -13,6 +13,7 @@ import { Message } from "../../mqtt/message.ts";
 import { CONNACK, type ConnectPacket, type Properties, type Will } from "../../mqtt/packets.ts";
 import { encodePublishProperties } from "../../mqtt/publish-properties.ts";
 import { isServerReasonCode, reasonCodeOf } from "../../mqtt/reason-codes.ts";
+import type { StoredWill } from "../../store/types.ts";
 import { PublishCall } from "../hook-arguments.ts";
 import { RateLimit } from "../rate.ts";
 import { AUTHENTICATING, CONNECTED, CONNECTING, type Session } from "../session.ts";
@@ -249,16 +250,16 @@ function checkWill(session: Session, progress: Progress): void {
     attach(session, progress);
     return;
   }
-  const message = willMessage(session, will);
-  if (typeof message === "number") {
-    session.refuse(session.version === 5 ? message : 5);
+  const asked = storedWill(session, will);
+  if (typeof asked === "number") {
+    session.refuse(session.version === 5 ? asked : 5);
     return;
   }
+  const { message } = asked;
   const { core } = session;
   const chain = session.version === 5 ? "auth_on_publish_m5" : "auth_on_publish";
-  const delayS = will.properties?.willDelayInterval ?? 0;
   if (core.hooks.chains[chain].length === 0) {
-    session.will = { message, delayS };
+    session.will = asked;
     attach(session, progress);
     return;
   }
@@ -274,7 +275,7 @@ function checkWill(session: Session, progress: Progress): void {
       session.refuse(session.version === 5 ? 0x87 : 5);
       return;
     }
-    session.will = { message: changed, delayS };
+    session.will = { ...asked, message: changed };
     attach(session, progress);
   };
   const call = new PublishCall(session.username, session.hookId, message);
@@ -284,7 +285,7 @@ function checkWill(session: Session, progress: Progress): void {
 }
 
 /** The reason code of CONNACK for a will that is not possible here. */
-function willMessage(session: Session, will: Will): Message | number {
+function storedWill(session: Session, will: Will): StoredWill | number {
   if (will.topic.startsWith("$")) return 0x90;
   const { settings } = session;
   if (will.qos > settings.maximumQoS) return 0x9b; // [MQTT-3.2.2-12]
@@ -301,8 +302,11 @@ function willMessage(session: Session, will: Will): Message | number {
     0,
   );
   // The clock of its expiry starts when it is published; see will.ts.
-  session.willExpiryS = encoded.messageExpiryInterval;
-  return message;
+  return {
+    message,
+    delayS: will.properties?.willDelayInterval ?? 0,
+    expiryS: encoded.messageExpiryInterval,
+  };
 }
 
 // ---- session, CONNACK
@@ -339,11 +343,10 @@ function finish(session: Session, progress: Progress): void {
     return;
   }
   // What CONNACK promises (a new session, an old one gone) is in the store first.
-  session.isWaiting = true;
+  session.wait();
   core.commits.when(batch, () => {
-    session.isWaiting = false;
     if (session.isAttached) accept(session, sessionPresent, connack);
-    session.resumeInput();
+    session.release();
   });
 }
 

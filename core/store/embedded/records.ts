@@ -182,7 +182,7 @@ export function decodeCounters(id: number, value: Buffer): StoreQueue {
 
 /**
  * Session: flags (1 online, 2 username, 4 will), protocol level, expiry interval, expires at, will
- * at, mountpoint, client id, username?, will delay and message?
+ * at, mountpoint, client id, username?, will delay, expiry and message?
  */
 export function encodeSession(out: RecordWriter, session: StoredSession): Buffer {
   const { username, will } = session;
@@ -199,6 +199,7 @@ export function encodeSession(out: RecordWriter, session: StoredSession): Buffer
   if (username !== undefined) out.text(username);
   if (will !== undefined) {
     out.u32(will.delayS);
+    out.f64(will.expiryS);
     writeMessage(out, will.message);
   }
   return out.end();
@@ -214,7 +215,10 @@ export function decodeSession(queueId: number, value: Buffer): StoredSession {
   const mountpoint = record.text();
   const clientId = record.text();
   const username = flags & 2 ? record.text() : undefined;
-  const will = flags & 4 ? { delayS: record.u32(), message: readMessage(record) } : undefined;
+  const will =
+    flags & 4
+      ? { delayS: record.u32(), expiryS: record.f64(), message: readMessage(record) }
+      : undefined;
   return {
     queueId,
     mountpoint,

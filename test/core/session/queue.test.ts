@@ -356,7 +356,9 @@ describe.each(STORES)("offline messages (%s store)", (_, newStore) => {
     const client = await world.connect("c", staying());
     got.push(...texts(await client.receive(1500 - got.length)));
     // What was in flight when the client left comes again; nothing else does.
-    expect([...new Set(got)].map(Number).sort((a, b) => a - b)).toEqual(series(1, 1500).map(Number));
+    expect([...new Set(got)].map(Number).sort((a, b) => a - b)).toEqual(
+      series(1, 1500).map(Number),
+    );
     await until("nothing is stored", () => world.find("c").storedCount === 0);
   });
 

@@ -65,7 +65,9 @@ describe("a run of frames", () => {
         const run = new Run(mount, mount.lookupText(topic), layout, all, 3, all.length);
         const messages = [...run.messages()];
         all.fill(0);
-        expect(messages.map(({ payload }, i) => payload.equals(payloads[i]))).toEqual(payloads.map(() => true));
+        expect(messages.map(({ payload }, i) => payload.equals(payloads[i]))).toEqual(
+          payloads.map(() => true),
+        );
         for (const message of messages) {
           expect(message).toMatchObject({ topic, mountpoint: "m", qos: 0, retain: false });
           expect(message.properties).toBeUndefined();
@@ -104,7 +106,12 @@ describe("neighbouring QoS 0 messages", () => {
     for (const receiver of receivers) await receiver.subscribe("t");
     await settle();
     const publisher = await world.connect("p");
-    publisher.send(...frames(5, Array.from({ length: 50 }, () => "x".repeat(100))));
+    publisher.send(
+      ...frames(
+        5,
+        Array.from({ length: 50 }, () => "x".repeat(100)),
+      ),
+    );
     await turn();
     const [one, two] = receivers.map(({ transport }) => transport.given.at(-1));
     expect(one).toBe(two);
@@ -246,9 +253,7 @@ describe("neighbouring QoS 0 messages", () => {
       pub("a", "13"),
     );
     await settle();
-    expect(texts(publishes(receiver))).toEqual(
-      Array.from({ length: 13 }, (_, i) => String(i + 1)),
-    );
+    expect(texts(publishes(receiver))).toEqual(Array.from({ length: 13 }, (_, i) => String(i + 1)));
     expect(publisher.take().map(({ type }) => type)).toEqual([
       "connack",
       "puback",

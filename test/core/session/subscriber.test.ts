@@ -149,9 +149,7 @@ describe("several sessions of one client", () => {
     const world = await openWorld({ settings: SEVERAL });
     const [first, second] = await pair(world);
     const publisher = await world.connect("p");
-    publisher.send(
-      ...series(1, 5).map((payload) => encodePublish(5, { topic: "t", payload })),
-    );
+    publisher.send(...series(1, 5).map((payload) => encodePublish(5, { topic: "t", payload })));
     expect(texts(await first.receive(5))).toEqual(series(1, 5));
     expect(texts(await second.receive(5))).toEqual(series(1, 5));
   });

@@ -106,9 +106,12 @@ export class FakeTransport implements Transport {
     return false;
   }
 
-  /** The peer takes everything; fails when a buffer was changed while the transport kept it. */
-  unstick(): void {
-    this.isStuck = false;
+  /**
+   * The peer takes everything (and, unless `onlyNow`, all that comes later); fails when a buffer was
+   * changed while the transport kept it.
+   */
+  unstick(onlyNow = false): void {
+    this.isStuck = onlyNow;
     this.bufferedBytes = 0;
     const kept = this.kept;
     this.kept = [];

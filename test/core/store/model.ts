@@ -98,7 +98,7 @@ export function sessionOf(queueId: number, n: number): StoredSession {
     sessionExpiryS: n % 3 === 0 ? 0xffffffff : n,
     expiresAtMs: n % 3 === 1 ? 1_800_000_000_000 + n : 0,
     online: n % 2 === 1,
-    will: n % 4 === 0 ? { message: messageOf(n), delayS: n } : undefined,
+    will: n % 4 === 0 ? { message: messageOf(n), delayS: n, expiryS: n - 1 } : undefined,
     willAtMs: n % 4 === 0 ? 1_700_000_000_000 + n : 0,
   };
 }

@@ -248,6 +248,7 @@ export function describeStore(name: string, create: () => Store): void {
         const expected = sessionOf(session.queueId, n);
         expect({ ...session, will: undefined }).toEqual({ ...expected, will: undefined });
         expect(session.will?.delayS).toBe(expected.will?.delayS);
+        expect(session.will?.expiryS).toBe(expected.will?.expiryS);
         expect(describeMessage(session.will?.message)).toEqual(
           describeMessage(expected.will?.message),
         );
