@@ -74,6 +74,18 @@ describe("M-66 retained, then subscribed", () => {
     await s.expectNothing();
   });
 
+  test("M-66 retained messages come before live ones that wait", async () => {
+    const { broker, p } = await retaining(5);
+    await keep(p, "kept", "retained");
+    const s = await connectClient(broker, 5, { properties: { receiveMaximum: 1 } });
+    await s.subscribed("live", { qos: 1 });
+    for (const payload of ["1", "2", "3"]) await p.published({ topic: "live", payload, qos: 1 });
+    const first = await s.expect("publish", { payload: "1" });
+    await s.subscribed("kept", { qos: 1 });
+    s.puback(first.packetId);
+    for (const payload of ["retained", "2", "3"]) await s.delivered({ payload });
+  });
+
   test("M-66 several filters in one SUBSCRIBE: each sends what it matches", async () => {
     const { broker, p } = await retaining();
     await keep(p, "a", "kept");

@@ -1,6 +1,8 @@
 import { describe, expect, test } from "vitest";
 import { startBroker, waitOffline } from "../support/broker.ts";
 import { connectClient, encodePublish, type Packet, type Version } from "../support/raw-client.ts";
+import { publishSeries } from "../support/series.ts";
+import { persistent } from "../support/sessions.ts";
 
 /** Delivery QoS, packet identifiers and stray acknowledgements (mqtt.md, section 6). */
 
@@ -128,4 +130,30 @@ test("W-11 a: an id in flight is not used again when the numbers wrap; 65535 is 
   expect(ids.has(0)).toBe(false);
   expect(ids.has(65_535)).toBe(true);
   expect(ids.size).toBe(65_534);
+});
+
+describe("many unacknowledged messages over a reconnect (6, 16)", () => {
+  test.each([
+    ["all of them in flight", 1200, 0],
+    ["some in flight, some waiting", 1200, 300],
+    ["few in flight, many waiting", 3, 1500],
+  ])("%s", async (_name, inFlight, waiting) => {
+    const broker = await startBroker({ max_online_messages: "-1", max_offline_messages: "-1" });
+    const first = await connectClient(broker, 5, persistent(5, "s"));
+    await first.subscribed("t", { qos: 1 });
+    const publisher = await connectClient(broker, 4, { clientId: "p" });
+    await publishSeries(publisher, inFlight, { topic: "t", qos: 1 });
+    for (let i = 1; i <= inFlight; i++) await first.expect("publish", { payload: String(i) });
+    first.cut();
+    await waitOffline(broker, "s");
+    await publishSeries(publisher, inFlight + waiting, { topic: "t", qos: 1 }, inFlight + 1);
+    const second = await connectClient(broker, 5, persistent(5, "s"));
+    for (let i = 1; i <= inFlight + waiting; i++) {
+      await second.expect("publish", { payload: String(i), dup: i <= inFlight, packetId: i });
+    }
+    // And what is published now is not forgotten behind them.
+    await publisher.published({ topic: "t", payload: "live", qos: 1 });
+    await second.expect("publish", { payload: "live" });
+    await second.expectNothing();
+  });
 });

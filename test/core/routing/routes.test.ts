@@ -24,8 +24,9 @@ function randomFilter(random: Random): string {
 function check(route: Route, topic: string, held: Iterable<Subscription>): void {
   const all = [...held].filter(({ match }) => matches(match, topic));
   expect(route.topic).toBe(topic);
-  expect(new Set(route.receivers)).toEqual(new Set(all.filter(({ group }) => group === "")));
-  expect(route.receivers).toHaveLength(new Set(route.receivers).size);
+  const plain = all.filter(({ group }) => group === "");
+  expect(route.receivers).toHaveLength(plain.length);
+  expect(plain.every((one) => route.receivers.includes(one))).toBe(true);
   const shared = all.filter(({ group }) => group !== "");
   const groups = new Map<string, Set<Subscription>>();
   for (const subscription of shared) {

@@ -36,10 +36,9 @@ describe("tree of filters", () => {
         }
         const topic = randomTopic(random);
         const found = trie.match(topic);
-        expect(new Set(found)).toEqual(
-          new Set([...model].filter(({ match }) => matches(match, topic))),
-        );
-        expect(new Set(found).size).toBe(found.length);
+        const expected = [...model].filter(({ match }) => matches(match, topic));
+        expect(found).toHaveLength(expected.length);
+        expect(expected.every((one) => found.includes(one))).toBe(true);
         expect(trie.size).toBe(model.size);
       }
       for (const subscription of model) trie.remove(subscription);

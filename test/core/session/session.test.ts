@@ -185,27 +185,28 @@ describe("waiting for a hook", () => {
     expect(world.core.counters.publishReceived[1]).toBe(3);
   });
 
-  it("does nothing more for a client that left in the meantime", async () => {
-    let answer = (): void => undefined;
+  it("handles what a client sent before it closed, then ends its session", async () => {
+    const answers: (() => void)[] = [];
     const plugin: Plugin = {
       name: "p",
       hooks: {
-        auth_on_publish_m5: () =>
-          new Promise((done) => {
-            answer = () => done("ok");
-          }),
+        auth_on_publish_m5: () => new Promise((done) => answers.push(() => done("ok"))),
       },
     };
     const world = await openWorld({ plugins: [plugin] });
     const receiver = await world.connect("r");
     await receiver.subscribe("t");
-    const client = await world.connect("c");
-    client.publish({ topic: "t", payload: "x" });
-    client.publish({ topic: "t", payload: "y" });
-    client.drop();
-    answer();
-    await settle();
-    expect(receiver.take("publish")).toEqual([]);
+    for (const payloads of [["alone"], ["first", "second"]]) {
+      const client = await world.connect("c");
+      for (const payload of payloads) client.publish({ topic: "t", payload });
+      client.drop();
+      for (let i = 0; i < 4; i++) {
+        answers.pop()?.();
+        await settle(5);
+      }
+      expect(world.has("c")).toBe(false);
+      expect(texts(receiver.take("publish"))).toEqual(payloads);
+    }
   });
 });
 
