@@ -94,6 +94,7 @@ class RunningBroker implements Broker {
       counters,
       wheel: new TimerWheel(),
       flusher: new Flusher(),
+      early: new Set<Session>(),
       commits: new Commits(this.store),
       log,
       settings: sessionSettings(config),

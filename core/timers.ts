@@ -58,12 +58,13 @@ export class TimerWheel {
   advance(nowMs: number): void {
     this.nowMs = nowMs;
     const tick = Math.floor(nowMs / TICK_MS);
-    const steps = Math.min(tick - this.lastTick, SLOTS);
-    for (let i = 1; i <= steps; i++) {
-      const slot = this.slots[(this.lastTick + i) % SLOTS] as Set<Timed>;
+    const from = Math.max(this.lastTick, tick - SLOTS);
+    for (let at = from + 1; at <= tick; at++) {
+      // What a timer schedules for the past is due at the next tick, not a rotation later.
+      this.lastTick = at;
+      const slot = this.slots[at % SLOTS] as Set<Timed>;
       if (slot.size > 0) this.fire(slot, nowMs);
     }
-    this.lastTick = Math.max(this.lastTick, tick);
   }
 
   private fire(slot: Set<Timed>, nowMs: number): void {

@@ -209,9 +209,9 @@ describe("imports", () => {
 describe("insides of a folder", () => {
   /** `types.ts`, the file named like the folder, or the file that holds its class. */
   const DOORS: Readonly<Record<string, readonly string[]>> = {
-    hooks: ["types.ts", "hooks.ts"],
-    routing: ["types.ts", "router.ts"],
-    session: ["types.ts", "session.ts"],
+    hooks: ["types.ts", "chain.ts", "registry.ts"],
+    routing: ["router.ts", "routes.ts", "subscription.ts"],
+    session: ["session.ts", "manager.ts"],
     store: ["types.ts", "store.ts"],
     cluster: ["types.ts", "cluster.ts"],
     listeners: ["types.ts", "listener.ts"],

@@ -107,7 +107,7 @@ const COMMANDS: readonly Command[] = [
     help: "counters, one a line",
     run: (target) =>
       Object.entries(target.metrics())
-        .map(([name, value]) => `${name} = ${value}\n`)
+        .map(([name, value]) => `${isGauge(name) ? "gauge" : "counter"}.${name} = ${value}\n`)
         .join(""),
   },
   {
@@ -143,6 +143,7 @@ export class Admin {
       };
     }
     try {
+      checkNames(command, args);
       return { exit: 0, stdout: await command.run(this.target, args), stderr: "" };
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
@@ -157,6 +158,29 @@ function unknown(given: readonly string[]): Answer {
   if (given.length === 0 || given[0] === "--help") return { exit: 0, stdout: text, stderr: "" };
   return { exit: 1, stdout: "", stderr: `unknown command: ${given.join(" ")}\n${text}` };
 }
+
+const GAUGES = /^(active_|total_active_|router_(memory|subscriptions)$|retain_|queue_processes$)/;
+
+function isGauge(name: string): boolean {
+  return GAUGES.test(name);
+}
+
+/** A misspelt option must not be taken for no option. */
+function checkNames(command: Command, args: ReadonlyMap<string, string>): void {
+  if (command.path[0] === "set") return;
+  const known = new Set(
+    [...command.usage.matchAll(/(?:--)?([a-z][\w-]*)(?==|\])/g)].map((m) => m[1]),
+  );
+  for (const name of args.keys()) {
+    const isColumn = command.path[1] === "show" && COLUMNS.includes(name);
+    if (!known.has(name) && !isColumn && !(name === "c" && known.has("cleanup"))) {
+      throw new UsageError(`unknown option ${name}`);
+    }
+  }
+}
+
+/** Columns that `session show` adds when they are asked for. */
+const COLUMNS: readonly string[] = ["queue_size", "inflight", "protocol", "clean_session"];
 
 function parseArguments(words: readonly string[]): Map<string, string> {
   const args = new Map<string, string>();

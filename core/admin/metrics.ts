@@ -16,6 +16,43 @@ export interface Series {
   readonly value: number;
 }
 
+/** Reason codes that have a series from the start, by set of metrics.md. */
+const REASONS = {
+  ack: [0x00, 0x10, 0x80, 0x83, 0x87, 0x90, 0x91, 0x97, 0x99],
+  release: [0x00, 0x92],
+  auth: [0x00, 0x18, 0x19],
+  connack: [
+    0x00, 0x80, 0x81, 0x82, 0x83, 0x84, 0x85, 0x86, 0x87, 0x88, 0x89, 0x8a, 0x8c, 0x90, 0x95, 0x97,
+    0x99, 0x9a, 0x9b, 0x9c, 0x9d, 0x9f,
+  ],
+  disconnectReceived: [
+    0x00, 0x04, 0x80, 0x81, 0x82, 0x83, 0x90, 0x93, 0x94, 0x95, 0x96, 0x97, 0x98, 0x99,
+  ],
+  disconnectSent: [
+    0x00, 0x80, 0x81, 0x82, 0x83, 0x87, 0x89, 0x8b, 0x8d, 0x8e, 0x8f, 0x90, 0x93, 0x94, 0x95, 0x96,
+    0x97, 0x98, 0x99, 0x9a, 0x9b, 0x9c, 0x9d, 0x9e, 0x9f, 0xa0, 0xa1, 0xa2,
+  ],
+} as const;
+
+/** Series of older releases, always 0 but still listed (metrics.md, section 2). */
+const OBSOLETE = [
+  "mqtt_connack_accepted_sent",
+  "mqtt_connack_unacceptable_protocol_sent",
+  "mqtt_connack_identifier_rejected_sent",
+  "mqtt_connack_server_unavailable_sent",
+  "mqtt_connack_bad_credentials_sent",
+  "mqtt_connack_not_authorized_sent",
+] as const;
+
+/** What only a cluster counts. */
+const CLUSTER = [
+  "cluster_bytes_received",
+  "cluster_bytes_sent",
+  "cluster_bytes_dropped",
+  "netsplit_detected",
+  "netsplit_resolved",
+] as const;
+
 /** Names of the MQTT 3 return codes 0..5 in `mqtt_connack_sent`. */
 const RETURN_CODES = [
   "success",
@@ -36,13 +73,19 @@ export function collectSeries({ counters, router, manager }: MetricSources): Ser
     series.push({ name, labels: { mqtt_version: "4" }, value: v4 });
     series.push({ name, labels: { mqtt_version: "5" }, value: v5 });
   };
-  const reasons = (name: string, counter: ReasonCounter, hasV4 = true): void => {
+  const reasons = (
+    name: string,
+    counter: ReasonCounter,
+    codes: readonly number[],
+    hasV4 = true,
+  ): void => {
     if (hasV4) series.push({ name, labels: { mqtt_version: "4" }, value: sum(counter.v4) });
     for (let code = 0; code < 256; code++) {
       const value = counter.v5[code] as number;
-      if (value === 0 && code !== 0) continue;
-      const labels = { mqtt_version: "5", reason_code: reasonName(code) };
-      series.push({ name, labels, value });
+      if (value === 0 && !codes.includes(code)) continue;
+      const isDisconnect = name.startsWith("mqtt_disconnect");
+      const reason = code === 0 && isDisconnect ? "normal_disconnect" : reasonName(code);
+      series.push({ name, labels: { mqtt_version: "5", reason_code: reason }, value });
     }
   };
 
@@ -54,15 +97,15 @@ export function collectSeries({ counters, router, manager }: MetricSources): Ser
   plain("bytes_sent", counters.bytesSent);
   versions("mqtt_connect_received", counters.connectReceived);
   versions("mqtt_publish_received", counters.publishReceived);
-  reasons("mqtt_puback_received", counters.pubackReceived);
-  reasons("mqtt_pubrec_received", counters.pubrecReceived);
-  reasons("mqtt_pubrel_received", counters.pubrelReceived);
-  reasons("mqtt_pubcomp_received", counters.pubcompReceived);
+  reasons("mqtt_puback_received", counters.pubackReceived, REASONS.ack);
+  reasons("mqtt_pubrec_received", counters.pubrecReceived, REASONS.ack);
+  reasons("mqtt_pubrel_received", counters.pubrelReceived, REASONS.release);
+  reasons("mqtt_pubcomp_received", counters.pubcompReceived, REASONS.release);
   versions("mqtt_subscribe_received", counters.subscribeReceived);
   versions("mqtt_unsubscribe_received", counters.unsubscribeReceived);
   versions("mqtt_pingreq_received", counters.pingreqReceived);
-  reasons("mqtt_disconnect_received", counters.disconnectReceived);
-  reasons("mqtt_auth_received", counters.authReceived, false);
+  reasons("mqtt_disconnect_received", counters.disconnectReceived, REASONS.disconnectReceived);
+  reasons("mqtt_auth_received", counters.authReceived, REASONS.auth, false);
   RETURN_CODES.forEach((name, code) => {
     const labels = { mqtt_version: "4", return_code: name };
     series.push({
@@ -71,22 +114,26 @@ export function collectSeries({ counters, router, manager }: MetricSources): Ser
       value: counters.connackSent.v4[code] as number,
     });
   });
-  reasons("mqtt_connack_sent", counters.connackSent, false);
+  reasons("mqtt_connack_sent", counters.connackSent, REASONS.connack, false);
   versions("mqtt_publish_sent", counters.publishSent);
-  reasons("mqtt_puback_sent", counters.pubackSent);
-  reasons("mqtt_pubrec_sent", counters.pubrecSent);
-  reasons("mqtt_pubrel_sent", counters.pubrelSent);
-  reasons("mqtt_pubcomp_sent", counters.pubcompSent);
+  reasons("mqtt_puback_sent", counters.pubackSent, REASONS.ack);
+  reasons("mqtt_pubrec_sent", counters.pubrecSent, REASONS.ack);
+  reasons("mqtt_pubrel_sent", counters.pubrelSent, REASONS.release);
+  reasons("mqtt_pubcomp_sent", counters.pubcompSent, REASONS.release);
   versions("mqtt_suback_sent", counters.subackSent);
   versions("mqtt_unsuback_sent", counters.unsubackSent);
   versions("mqtt_pingresp_sent", counters.pingrespSent);
-  reasons("mqtt_disconnect_sent", counters.disconnectSent, false);
-  reasons("mqtt_auth_sent", counters.authSent, false);
+  reasons("mqtt_disconnect_sent", counters.disconnectSent, REASONS.disconnectSent, false);
+  reasons("mqtt_auth_sent", counters.authSent, REASONS.auth, false);
   versions("mqtt_publish_auth_error", counters.publishAuthError);
   versions("mqtt_subscribe_auth_error", counters.subscribeAuthError);
   versions("mqtt_invalid_msg_size_error", counters.invalidMsgSizeError);
   versions("mqtt_puback_invalid_error", counters.pubackInvalidError);
-  versions("mqtt_pubrec_invalid_error", counters.pubrecInvalidError);
+  series.push({
+    name: "mqtt_pubrec_invalid_error",
+    labels: { mqtt_version: "4" },
+    value: counters.pubrecInvalidError[0],
+  });
   versions("mqtt_pubcomp_invalid_error", counters.pubcompInvalidError);
   versions("mqtt_publish_error", counters.publishError);
   versions("mqtt_subscribe_error", counters.subscribeError);
@@ -103,6 +150,14 @@ export function collectSeries({ counters, router, manager }: MetricSources): Ser
   plain("queue_message_out", counters.queueMessageOut);
   plain("router_matches_local", counters.routerMatchesLocal);
   plain("router_matches_remote", counters.routerMatchesRemote);
+  for (const name of CLUSTER) plain(name, 0);
+  for (const name of OBSOLETE) series.push({ name, labels: { mqtt_version: "4" }, value: 0 });
+  plain("client_expired", 0);
+  const active = countActive(manager);
+  plain("active_mqtt_connections", active.mqtt);
+  plain("active_mqttws_connections", active.mqttws);
+  plain("total_active_connections", active.mqtt + active.mqttws);
+  plain("router_memory", router.memoryBytes);
   plain("router_subscriptions", router.subscriptions);
   plain("retain_messages", router.retained.count);
   plain("retain_memory", router.retained.bytes);
@@ -120,6 +175,17 @@ export function aggregate(series: readonly Series[]): Map<string, number> {
 export function seriesKey({ name, labels }: Series): string {
   const pairs = Object.entries(labels).map(([key, value]) => `${key}="${value}"`);
   return pairs.length === 0 ? name : `${name}{${pairs.join(",")}}`;
+}
+
+/** Connected clients by kind of transport. */
+function countActive(manager: SessionManager): { mqtt: number; mqttws: number } {
+  const active = { mqtt: 0, mqttws: 0 };
+  for (const session of manager.sessions()) {
+    const { kind } = session.transport.listener;
+    if (kind === "ws" || kind === "wss") active.mqttws++;
+    else active.mqtt++;
+  }
+  return active;
 }
 
 function sum(values: Float64Array): number {

@@ -76,7 +76,9 @@ export class Framer {
     let held = this.held;
     if (held === undefined || this.heldEnd + size > held.length) {
       // Grows towards the announced length as bytes really arrive: a header alone costs nothing.
-      const wanted = Math.max(waiting + size, Math.min(this.needed, 2 * (waiting + size)), 256);
+      const double = 2 * (waiting + size);
+      const known = this.needed > 0 ? Math.min(this.needed, double) : double;
+      const wanted = Math.max(waiting + size, known, 256);
       const larger =
         held !== undefined && wanted <= held.length && !this.running
           ? held

@@ -60,9 +60,10 @@ export class Retained {
   /** Deletes one topic; false when there is none. */
   delete(mountpoint: string, topic: string): boolean {
     this.touched?.add(`${mountpoint}\0${topic}`);
-    if (!this.remove(mountpoint, topic)) return false;
-    this.store.deleteRetained(mountpoint, topic);
-    return true;
+    const isKnown = this.remove(mountpoint, topic);
+    // Before everything is read the store may have what memory does not know yet.
+    if (isKnown || this.touched !== undefined) this.store.deleteRetained(mountpoint, topic);
+    return isKnown;
   }
 
   /** Messages matching a filter, oldest first; expired ones are removed on the way. */

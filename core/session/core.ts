@@ -8,6 +8,7 @@ import type { TimerWheel } from "../timers.ts";
 import type { Commits } from "./commits.ts";
 import type { SessionManager } from "./manager.ts";
 import type { Flusher } from "./outbox.ts";
+import type { Session } from "./session.ts";
 import type { SessionSettings } from "./settings.ts";
 
 /** What every session shares; built in broker.ts and handed in. */
@@ -21,6 +22,8 @@ export interface Core {
   readonly flusher: Flusher;
   readonly commits: Commits;
   readonly manager: SessionManager;
+  /** Connections that are not clients yet. */
+  readonly early: Set<Session>;
   readonly log: Logger;
   /** Of new sessions; replaced when a live setting changes. */
   settings: SessionSettings;

@@ -4,7 +4,7 @@ import type { Message } from "../mqtt/message.ts";
 import { decodeForwardBytes } from "../mqtt/publish-properties.ts";
 
 /** MQTT 5 properties of a message under their plugin names. */
-export function hookPropertiesOf(message: Message): HookProperties {
+export function hookPropertiesOf(message: Message, nowMs: number): HookProperties {
   const properties: HookProperties =
     message.properties === undefined
       ? {}
@@ -12,10 +12,15 @@ export function hookPropertiesOf(message: Message): HookProperties {
   if (message.expiresAtMs !== 0) {
     properties.p_message_expiry_interval = Math.max(
       0,
-      Math.ceil((message.expiresAtMs - Date.now()) / 1000),
+      Math.ceil((message.expiresAtMs - nowMs) / 1000),
     );
   }
   return properties;
+}
+
+/** Wall-clock ms; the core is one. */
+interface Clock {
+  wallMs(): number;
 }
 
 /** Arguments of the publish hooks; payload and properties are made only when a plugin looks at them. */
@@ -26,14 +31,21 @@ export class PublishCall implements PublishM5Args {
   readonly topic: string;
   readonly retain: boolean;
   private readonly message: Message;
+  private readonly clock: Clock;
 
-  constructor(username: string | undefined, subscriber: SubscriberId, message: Message) {
+  constructor(
+    clock: Clock,
+    username: string | undefined,
+    subscriber: SubscriberId,
+    message: Message,
+  ) {
     this.username = username;
     this.subscriber_id = subscriber;
     this.qos = message.qos;
     this.topic = message.topic;
     this.retain = message.retain;
     this.message = message;
+    this.clock = clock;
   }
 
   get payload(): Buffer {
@@ -41,6 +53,6 @@ export class PublishCall implements PublishM5Args {
   }
 
   get properties(): HookProperties {
-    return hookPropertiesOf(this.message);
+    return hookPropertiesOf(this.message, this.clock.wallMs());
   }
 }

@@ -80,6 +80,8 @@ export class SessionManager {
     subscriber.will = undefined;
     subscriber.willAtMs = 0;
     subscriber.requeueAtMs = 0;
+    subscriber.severalFrom = 0;
+    subscriber.severalUntil = 0;
     this.adopt(subscriber, session, how);
     subscriber.session = session;
     if (how.expiryS > 0 && !subscriber.isStored) subscriber.id = core.store.newQueueId();
@@ -103,6 +105,8 @@ export class SessionManager {
   private attachAnother(subscriber: Subscriber, session: Session, how: Attachment): number {
     this.adopt(subscriber, session, how);
     subscriber.others ??= [subscriber.session as Session];
+    if (subscriber.severalFrom === 0) subscriber.severalFrom = subscriber.nextSeq;
+    subscriber.severalUntil = 0;
     subscriber.others.push(session);
     session.out.attach(subscriber, ClientQueue.additional(subscriber), how);
     this.core.hooks.tell("on_client_wakeup", { subscriber_id: subscriber.hookId });
@@ -200,6 +204,7 @@ export class SessionManager {
       for (const delivery of left) if (delivery.stored !== 0) subscriber.erase(delivery);
     }
     subscriber.others = others.length > 1 ? others : undefined;
+    if (subscriber.others === undefined) subscriber.severalUntil = subscriber.nextSeq;
     subscriber.session = heir;
   }
 
@@ -322,7 +327,7 @@ export class SessionManager {
     subscriber.expiresAtMs = session.expiresAtMs;
     subscriber.will = session.will;
     subscriber.willAtMs = session.willAtMs;
-    subscriber.queue.enforceOfflineLimit();
+    subscriber.queue.restored();
     this.planRequeue(subscriber);
     if (inboundIds.length > 0) subscriber.inboundIds = new Set(inboundIds);
     for (const stored of subscriptions) {
@@ -349,6 +354,9 @@ export class SessionManager {
   stop(): void {
     for (const session of [...this.sessions()]) {
       session.end({ code: 0x8b, reason: "server_shutting_down", publishWill: true });
+    }
+    for (const session of [...this.core.early]) {
+      session.end({ reason: "server_shutting_down", publishWill: false });
     }
     for (const subscriber of this.subscribers.values()) this.core.wheel.cancel(subscriber);
   }

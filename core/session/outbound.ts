@@ -84,6 +84,10 @@ export class Outbound implements CommitWaiter, Timed {
   private isPumping = false;
   /** An on_deliver hook has not answered yet. */
   private isAsking = false;
+  /** The delivery it is asked about, when it has left the queue. */
+  private asked: Delivery | undefined;
+  /** In-flight deliveries of an earlier connection that on_deliver must see again, in order. */
+  private resuming: Deque<Delivery> | undefined;
   private isV5 = false;
   /** QoS 1 and 2 messages that may be unacknowledged. */
   private window = 0;
@@ -204,7 +208,8 @@ export class Outbound implements CommitWaiter, Timed {
     } else if (delivery.message === undefined) {
       this.finish(delivery.packetId);
     } else if (this.hasDeliverHook) {
-      this.rewrite(delivery, () => this.sendDelivery(delivery));
+      this.resuming ??= new Deque();
+      this.resuming.pushBack(delivery);
     } else {
       this.sendDelivery(delivery);
     }
@@ -237,7 +242,7 @@ export class Outbound implements CommitWaiter, Timed {
       topic: message.topic,
       qos: message.qos,
       payload: message.payload,
-      properties: hookPropertiesOf(message),
+      properties: hookPropertiesOf(message, core.wallMs()),
       reason: "max_packet_size_exceeded",
     });
   }
@@ -270,6 +275,11 @@ export class Outbound implements CommitWaiter, Timed {
     this.isPumping = true;
     const queue = this.queue;
     while (!this.outbox.blocked && !this.isAsking && this.isOpen) {
+      const resumed = this.resuming?.popFront();
+      if (resumed !== undefined) {
+        this.rewrite(resumed, () => this.sendDelivery(resumed));
+        continue;
+      }
       const delivery = queue.take(this.hasCredit);
       if (delivery === undefined) break;
       this.dispatch(delivery, queue);
@@ -315,7 +325,7 @@ export class Outbound implements CommitWaiter, Timed {
       topic: message.topic,
       payload: message.payload,
       retain: delivery.retain,
-      properties: hookPropertiesOf(message),
+      properties: hookPropertiesOf(message, core.wallMs()),
     };
     const verdict = core.hooks.ask(this.isV5 ? "on_deliver_m5" : "on_deliver", args);
     if (!isPromise(verdict)) {
@@ -324,8 +334,10 @@ export class Outbound implements CommitWaiter, Timed {
       return;
     }
     this.isAsking = true;
+    this.asked = delivery;
     (verdict as Promise<unknown>).then((answer) => {
       this.isAsking = false;
+      this.asked = undefined;
       if (!this.isOpen) return;
       delivery.rewritten = rewritten(message, answer);
       then();
@@ -344,6 +356,13 @@ export class Outbound implements CommitWaiter, Timed {
       else this.session.core.store.forgetEntry(delivery);
     }
     this.inflight.clear();
+    this.resuming = undefined;
+    const asked = this.asked;
+    this.asked = undefined;
+    if (asked !== undefined && asked.packetId === 0) {
+      if (asked.stored === STORED_NO || !keepStored) left.push(asked);
+      else this.session.core.store.forgetEntry(asked);
+    }
     return left;
   }
 

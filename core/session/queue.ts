@@ -46,6 +46,8 @@ export class ClientQueue implements Timed {
   private diskWork: Promise<void> = Promise.resolve();
   /** Earliest expiry among what waits, wall-clock ms; 0 = none expires. */
   private earliestExpiryMs = 0;
+  /** Expired stored messages are being looked for. */
+  private isSweeping = false;
   private dropped = 0;
 
   constructor(subscriber: Subscriber, isAdditional = false) {
@@ -108,6 +110,36 @@ export class ClientQueue implements Timed {
     return batch;
   }
 
+  /**
+   * Retained messages for a new subscription: before live ones that wait (mqtt.md, section 11).
+   */
+  offerRetained(messages: readonly Message[], by: Subscription): void {
+    const { core, settings } = this.subscriber;
+    const inFront: Delivery[] = [];
+    for (const message of messages) {
+      core.counters.queueMessageIn++;
+      const qos = settings.upgradeOutgoingQos ? by.qos : Math.min(message.qos, by.qos);
+      const isBehind = this.hasWaiting && !this.isPaging && this.diskCount === 0;
+      if (isBehind) inFront.push(this.delivery(message, by, qos, true));
+      else this.offer(message, by, qos, true);
+    }
+    const limit = settings.maxOnlineMessages;
+    for (const delivery of inFront.reverse()) {
+      if (limit >= 0 && this.size >= limit) {
+        this.drop(delivery, "queue_full");
+        continue;
+      }
+      if (delivery.qos > 0 && this.subscriber.isStored) this.subscriber.save(delivery);
+      this.waiting ??= new Deque();
+      this.waiting0 ??= new Deque();
+      const deque = delivery.qos === 0 ? this.waiting0 : this.waiting;
+      if (this.isLifo) deque.pushBack(delivery);
+      else deque.pushFront(delivery);
+      this.bytes += delivery.message?.payloadBytes ?? 0;
+    }
+    this.session?.pump();
+  }
+
   private delivery(message: Message, by: Subscription, qos: number, retain: boolean): Delivery {
     const delivery = new Delivery(this.subscriber.nextSeq++, message, qos, retain, by.ids);
     if (by.group !== "") delivery.sharedBy = by;
@@ -157,6 +189,8 @@ export class ClientQueue implements Timed {
 
   /** Stored messages behind a page that is still on disk must not overtake it. */
   private isMemoryFull(): boolean {
+    // Several sessions share what is stored: only memory tells whose a message is.
+    if (this.subscriber.others !== undefined) return false;
     if (this.diskCount > 0 || this.isPaging) return !this.isLifo;
     return (this.waiting?.length ?? 0) >= MEMORY_ENTRIES || this.bytes >= MEMORY_BYTES;
   }
@@ -225,17 +259,36 @@ export class ClientQueue implements Timed {
 
   private makeRoomOffline(limit: number): boolean {
     if (limit === 0) return false;
-    if (this.hasExpired()) {
-      this.sweep();
-      return true;
+    if (this.isSweeping || this.hasExpired()) {
+      // Places of expired messages become free in a moment; what was too much is dropped then.
+      if (!this.isSweeping) this.sweep();
+      return this.offlineSize < 2 * limit;
     }
     if (!this.dropsOld) return false;
     this.trimOldest();
     return true;
   }
 
-  /** A queue found above its limit at start: removals that a crash interrupted are made up for. */
-  enforceOfflineLimit(): void {
+  /** Removes the newest stored entries above a limit. */
+  private async trimNewest(count: number): Promise<void> {
+    const { core, nextSeq } = this.subscriber;
+    const entries = await core.store.readEntries(this.subscriber, nextSeq, {
+      limit: count,
+      bytesMax: PAGE_BYTES,
+      descending: true,
+    });
+    for (const entry of entries) {
+      if (entry.state === ENTRY_QUEUED) this.drop(Delivery.from(entry), "queue_full");
+      else core.store.forgetEntry(entry);
+    }
+  }
+
+  /**
+   * A queue found in the store: removals that a crash interrupted are made up for, and some of it may
+   * have expired.
+   */
+  restored(): void {
+    if (this.subscriber.storedCount > 0) this.earliestExpiryMs = 1;
     const limit = this.subscriber.settings.maxOfflineMessages;
     const excess = this.subscriber.storedCount - limit;
     if (limit > 0 && excess > 0 && this.dropsOld) this.trimOldest(excess);
@@ -290,7 +343,7 @@ export class ClientQueue implements Timed {
     const from = (zero ? this.waiting0 : this.waiting) as Deque<Delivery>;
     const next = this.isLifo ? from.popBack() : from.popFront();
     this.bytes -= next?.message?.payloadBytes ?? 0;
-    if (this.diskCount > 0 && (this.waiting?.length ?? 0) < REFILL_BELOW) this.page();
+    this.refill();
     return next;
   }
 
@@ -315,7 +368,7 @@ export class ClientQueue implements Timed {
     this.session = session;
     this.epoch++;
     this.diskCount = this.isAdditional ? 0 : this.subscriber.storedCount;
-    this.cursor = this.isLifo ? this.subscriber.nextSeq : 0;
+    this.cursor = this.isLifo ? this.subscriber.nextSeq - 1 : 0;
     this.isPaging = this.diskCount > 0;
   }
 
@@ -363,7 +416,13 @@ export class ClientQueue implements Timed {
     this.isPaging = false;
     this.diskCount = page.length === 0 ? 0 : Math.max(0, this.diskCount - page.length);
     this.admit(page);
+    this.refill();
     this.session?.pump();
+  }
+
+  /** Fetches the next page when little is left in memory; a page may hold nothing that waits. */
+  private refill(): void {
+    if (this.diskCount > 0 && (this.waiting?.length ?? 0) < REFILL_BELOW) this.page();
   }
 
   /** Offline content above `max_online_messages`: fifo keeps the oldest, lifo the newest. */
@@ -398,6 +457,7 @@ export class ClientQueue implements Timed {
     }
     if (epoch !== this.epoch) return;
     this.isPaging = false;
+    this.refill();
     this.session?.pump();
   }
 
@@ -408,6 +468,10 @@ export class ClientQueue implements Timed {
   private admit(page: Delivery[]): void {
     for (const delivery of page) {
       this.moveCursor(delivery);
+      if (this.subscriber.isOfSeveral(delivery.seq)) {
+        this.subscriber.core.store.forgetEntry(delivery);
+        continue;
+      }
       if (delivery.state !== ENTRY_QUEUED) {
         this.session?.resume(delivery);
         continue;
@@ -508,31 +572,45 @@ export class ClientQueue implements Timed {
 
   /** Background removal of expired stored messages (W-20) of a client that is away. */
   private sweep(): void {
-    if (this.session !== undefined) return;
+    if (this.session !== undefined || this.isSweeping) return;
     this.earliestExpiryMs = 0;
+    this.isSweeping = true;
     const epoch = this.epoch;
     this.onDisk(async () => {
-      const { core } = this.subscriber;
-      let from = 0;
-      while (epoch === this.epoch && this.subscriber.storedCount > 0) {
-        const entries = await core.store.readEntries(this.subscriber, from, {
-          limit: PAGE_ENTRIES,
-          bytesMax: PAGE_BYTES,
-        });
-        const now = core.wallMs();
-        for (const entry of entries) {
-          from = entry.seq + 1;
-          const at = entry.message?.expiresAtMs ?? 0;
-          if (at !== 0 && at <= now && entry.state === ENTRY_QUEUED && epoch === this.epoch) {
-            this.drop(Delivery.from(entry), "expired");
-          } else {
-            if (entry.message !== undefined) this.noteExpiry(entry.message);
-            core.store.forgetEntry(entry);
-          }
-        }
-        if (entries.length < PAGE_ENTRIES) return;
+      try {
+        await this.sweepPages(epoch);
+        const { maxOfflineMessages: limit } = this.subscriber.settings;
+        const excess = this.offlineSize - limit;
+        if (epoch !== this.epoch || limit <= 0 || excess <= 0) return;
+        if (this.dropsOld) this.trimOldest(excess);
+        else await this.trimNewest(excess);
+      } finally {
+        this.isSweeping = false;
       }
     });
+  }
+
+  private async sweepPages(epoch: number): Promise<void> {
+    const { core } = this.subscriber;
+    let from = 0;
+    while (epoch === this.epoch && this.subscriber.storedCount > 0) {
+      const entries = await core.store.readEntries(this.subscriber, from, {
+        limit: PAGE_ENTRIES,
+        bytesMax: PAGE_BYTES,
+      });
+      const now = core.wallMs();
+      for (const entry of entries) {
+        from = entry.seq + 1;
+        const at = entry.message?.expiresAtMs ?? 0;
+        if (at !== 0 && at <= now && entry.state === ENTRY_QUEUED && epoch === this.epoch) {
+          this.drop(Delivery.from(entry), "expired");
+        } else {
+          if (entry.message !== undefined) this.noteExpiry(entry.message);
+          core.store.forgetEntry(entry);
+        }
+      }
+      if (entries.length === 0) return;
+    }
   }
 
   /**

@@ -131,6 +131,7 @@ export class Session implements TransportHandler, PacketSink, Timed {
     this.connectedAtMs = core.wheel.nowMs;
     this.lastInputMs = core.wheel.nowMs;
     core.counters.socketOpen++;
+    core.early.add(this);
     core.wheel.schedule(this, core.wheel.refresh() + this.settings.mqttConnectTimeoutMs);
   }
 
@@ -181,7 +182,7 @@ export class Session implements TransportHandler, PacketSink, Timed {
   /** The socket is gone; what arrived before is still handled, when input has to wait. */
   private endIfClosed(): void {
     if (this.closedBecause === undefined) return;
-    if (this.isWaiting && !this.isChoked && this.framer.waitingBytes > 0) return;
+    if (this.phase === CONNECTED && this.isWaiting && !this.isChoked) return;
     this.end({ reason: this.closedBecause, publishWill: true });
   }
 
@@ -352,6 +353,7 @@ export class Session implements TransportHandler, PacketSink, Timed {
 
   /** Starts keep-alive and lifetime once the client is connected. */
   startDeadlines(): void {
+    this.core.early.delete(this);
     const listenerS = this.transport.listener.maxConnectionLifetimeS;
     const hookS = this.settings.maxConnectionLifetimeS;
     const lifetimeS = Math.min(listenerS || Infinity, hookS || Infinity);
@@ -368,6 +370,11 @@ export class Session implements TransportHandler, PacketSink, Timed {
   }
 
   onTimer(nowMs: number): void {
+    if (this.phase === CONNECTING) {
+      // CONNECT is here; hooks and store have limits of their own.
+      this.core.wheel.schedule(this, nowMs + this.settings.mqttConnectTimeoutMs);
+      return;
+    }
     if (this.phase < CONNECTED) {
       this.core.counters.socketCloseTimeout++;
       this.core.log.debug("no CONNECT in time", { peer: this.transport.peer.address });
@@ -450,6 +457,7 @@ export class Session implements TransportHandler, PacketSink, Timed {
     if (this.phase === CLOSED) return;
     const wasConnected = this.phase >= AUTHENTICATING;
     this.phase = CLOSED;
+    this.core.early.delete(this);
     this.core.wheel.cancel(this);
     if (this.version === 5 && wasConnected && ending.code !== undefined) {
       const frame = encodeDisconnect(ending.code, ending.properties, {

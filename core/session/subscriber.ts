@@ -54,6 +54,9 @@ export class Subscriber implements Receiver, StoreQueue, Timed {
   session: Session | undefined;
   /** `allow_multiple_sessions`: every attached session, when there is more than one. */
   others: Session[] | undefined;
+  /** Range of seq given out while several sessions were attached; 0 = none, or still going on. */
+  severalFrom = 0;
+  severalUntil = 0;
   subscriptions: Map<string, Subscription> | undefined;
   inboundIds: Set<number> | undefined;
 
@@ -98,11 +101,13 @@ export class Subscriber implements Receiver, StoreQueue, Timed {
     return true;
   }
 
-  /** A retained message because of SUBSCRIBE: RETAIN stays 1 [MQTT-3.3.1-8]. */
-  deliverRetained(session: Session, message: Message, by: Subscription): number {
-    this.core.counters.queueMessageIn++;
-    const qos = this.settings.upgradeOutgoingQos ? by.qos : Math.min(message.qos, by.qos);
-    return session.out.queue.offer(message, by, qos, true);
+  /** Belongs to one of several sessions, in whose memory it is. */
+  isOfSeveral(seq: number): boolean {
+    return (
+      this.severalFrom > 0 &&
+      seq >= this.severalFrom &&
+      (this.severalUntil === 0 || seq < this.severalUntil)
+    );
   }
 
   private deliverToSeveral(
@@ -211,7 +216,7 @@ export class Subscriber implements Receiver, StoreQueue, Timed {
       topic: message.topic,
       qos: delivery.qos,
       payload: message.payload,
-      properties: hookPropertiesOf(message),
+      properties: hookPropertiesOf(message, this.core.wallMs()),
       reason,
     });
   }

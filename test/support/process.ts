@@ -60,7 +60,7 @@ export class BrokerProcess {
   /** Counters by VerneMQ's names. */
   async metrics(): Promise<Record<string, number>> {
     const text = await this.control("metrics", "show");
-    const found = [...text.matchAll(/^(?:counter|gauge)\.(\w+) = (-?\d+)/gm)];
+    const found = [...text.matchAll(/^(?:\w+\.)?(\w+) = (-?\d+)/gm)];
     return Object.fromEntries(found.map(([, name, value]) => [name, Number(value)]));
   }
 

@@ -96,7 +96,8 @@ export class RawClient {
   private stream: ByteStream | undefined;
   private partial: Buffer = Buffer.alloc(0);
   private unread = 0;
-  private fault: Error | undefined;
+  /** Why bytes from the broker were no packet. */
+  fault: Error | undefined;
   private wake: (() => void) | undefined;
   private lastPacketId = 0;
 

@@ -278,7 +278,7 @@ function checkWill(session: Session, progress: Progress): void {
     session.will = { ...asked, message: changed };
     attach(session, progress);
   };
-  const call = new PublishCall(session.username, session.hookId, message);
+  const call = new PublishCall(session.core, session.username, session.hookId, message);
   const verdict = core.hooks.ask(chain, call, session.transport.listener.authzPlugins);
   if (isPromise(verdict)) session.proceed(verdict as Promise<unknown>, decide);
   else decide(verdict);

@@ -92,7 +92,10 @@ export function handlePublish(
   } else {
     route = routeOf(session, buffer, topicStart, topicEnd);
   }
-  if (!session.mount.isFresh(route)) route = session.mount.fresh(route);
+  if (!session.mount.isFresh(route)) {
+    route = session.mount.fresh(route);
+    if (topicBytes !== 0) session.lastRoute = route;
+  }
 
   const isPlain = header === 0x30 && layout !== FRAME_NONE && properties === undefined;
   if (isPlain && isRunnable(session, route)) {
@@ -260,7 +263,7 @@ function authorise(
 }
 
 function askPublish(session: Session, message: Message): unknown {
-  const call = new PublishCall(session.username, session.hookId, message);
+  const call = new PublishCall(session.core, session.username, session.hookId, message);
   const chain = session.version === 5 ? "auth_on_publish_m5" : "auth_on_publish";
   return session.core.hooks.ask(chain, call, session.transport.listener.authzPlugins);
 }
@@ -403,7 +406,10 @@ function accept(
   }
   const event = session.version === 5 ? "on_publish_m5" : "on_publish";
   if (core.hooks.chains[event].length > 0) {
-    core.hooks.tell(event, new PublishCall(session.username, session.hookId, message));
+    core.hooks.tell(
+      event,
+      new PublishCall(session.core, session.username, session.hookId, message),
+    );
   }
   if (throttleMs > 0) session.pauseFor(throttleMs);
   if (session.rate !== undefined) {

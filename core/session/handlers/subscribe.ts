@@ -296,13 +296,8 @@ function sendRetained(
       if (subscriber.subscriptions?.get(subscription.filter) !== subscription) return;
       if (!session.isAttached) return;
       const now = core.wallMs();
-      for (const message of core.router.retained.match(
-        subscriber.mountpoint,
-        subscription.match,
-        now,
-      )) {
-        subscriber.deliverRetained(session, message, subscription);
-      }
+      const messages = core.router.retained.match(subscriber.mountpoint, subscription.match, now);
+      if (messages.length > 0) session.out.queue.offerRetained(messages, subscription);
     };
     core.router.retained.whenLoaded(send);
   }

@@ -123,30 +123,6 @@ describe("framer", () => {
     expect(seen).toHaveLength(4);
   });
 
-  it("stays in order when a packet handler pushes, resumes or stops", () => {
-    const headers: number[] = [];
-    const framer: Framer = new Framer({
-      onPacket(header) {
-        headers.push(header);
-        if (header === 1) {
-          // Reads that arrive while a packet is being handled come behind the present one.
-          push(framer, packetOf(4, 3));
-          framer.resume();
-          push(framer, packetOf(5, 5000));
-        }
-        if (header === 2) {
-          framer.resume();
-          return false;
-        }
-        return true;
-      },
-    });
-    push(framer, Buffer.concat([packetOf(1, 1), packetOf(2, 1), packetOf(3, 1)]));
-    for (let i = 0; i < 4; i++) framer.resume();
-    expect(headers).toEqual([1, 2, 3, 4, 5]);
-    expect(framer.waitingBytes).toBe(0);
-  });
-
   it("keeps the bytes of the packet at hand intact when its handler pushes into held memory", () => {
     const bodies: string[] = [];
     const framer: Framer = new Framer({

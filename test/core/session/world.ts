@@ -224,6 +224,7 @@ export class World {
       hooks,
       counters,
       wheel: new ManualWheel(),
+      early: new Set<Session>(),
       flusher: new Flusher(),
       commits: new Commits(store),
       log: createLogger({
