@@ -179,8 +179,19 @@ function checkNames(command: Command, args: ReadonlyMap<string, string>): void {
   }
 }
 
-/** Columns that `session show` adds when they are asked for. */
-const COLUMNS: readonly string[] = ["queue_size", "inflight", "protocol", "clean_session"];
+/** Columns of `session show` that may be asked for by name. */
+const COLUMNS: readonly string[] = [
+  "client_id",
+  "is_online",
+  "mountpoint",
+  "peer_host",
+  "peer_port",
+  "user",
+  "queue_size",
+  "inflight",
+  "protocol",
+  "clean_session",
+];
 
 function parseArguments(words: readonly string[]): Map<string, string> {
   const args = new Map<string, string>();

@@ -76,9 +76,10 @@ describe("stray acknowledgements (6, W-11 e)", () => {
       client.pubrel(80);
       await client.expect("pubcomp", { packetId: 80, ...(version === 5 ? { code: 0x92 } : {}) });
       const metrics = broker.metrics();
-      for (const name of ["puback", "pubrec", "pubcomp"]) {
-        expect(metrics[`mqtt_${name}_invalid_error`], name).toBe(1);
-      }
+      expect(metrics.mqtt_puback_invalid_error).toBe(1);
+      // VerneMQ has this one for 3.x only.
+      expect(metrics.mqtt_pubrec_invalid_error).toBe(version === 5 ? 0 : 1);
+      expect(metrics.mqtt_pubcomp_invalid_error).toBe(1);
     },
   );
 
@@ -146,7 +147,9 @@ describe("many unacknowledged messages over a reconnect (6, 16)", () => {
     for (let i = 1; i <= inFlight; i++) await first.expect("publish", { payload: String(i) });
     first.cut();
     await waitOffline(broker, "s");
-    await publishSeries(publisher, inFlight + waiting, { topic: "t", qos: 1 }, inFlight + 1);
+    if (waiting > 0) {
+      await publishSeries(publisher, inFlight + waiting, { topic: "t", qos: 1 }, inFlight + 1);
+    }
     const second = await connectClient(broker, 5, persistent(5, "s"));
     for (let i = 1; i <= inFlight + waiting; i++) {
       await second.expect("publish", { payload: String(i), dup: i <= inFlight, packetId: i });

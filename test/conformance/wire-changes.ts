@@ -78,8 +78,16 @@ const GROUPS: readonly Group[] = [
     },
   },
   {
-    because: "5: 2.2.1, packet identifier 0 is a protocol error also in SUBSCRIBE and UNSUBSCRIBE",
-    changes: each("A262 A269", ended("82")),
+    because: "[MQTT-2.2.1-3] packet identifier 0 is a protocol error, in every packet that has one",
+    changes: { ...each("A262 A269 A315 A316 A388", ended("82")), A362: [3, "Ax"] },
+  },
+  {
+    because: "[MQTT-3.3.1-2] DUP with QoS 0 is malformed",
+    changes: { A291: [3, "Ax"], A314: ended("81") },
+  },
+  {
+    because: "section 14: a bad topic in PUBLISH is 0x90, also when it contains NUL",
+    changes: { A321: ended("90") },
   },
   {
     because: "W-32: share names must not be empty or contain wildcards, their filter not be empty",
