@@ -63,12 +63,15 @@ export class HookRegistry {
     if (this.plugins.some((other) => other.name === plugin.name)) {
       throw new NautilusError("PLUGIN_ALREADY_ENABLED", { plugin: plugin.name });
     }
-    for (const hook of Object.keys(plugin.hooks)) {
-      if (!HOOK_NAMES.includes(hook as HookName)) {
-        throw new NautilusError("PLUGIN_UNKNOWN_HOOK", { plugin: plugin.name, hook });
-      }
-    }
+    checkHookNames(plugin);
     this.plugins = [...this.plugins, plugin];
+    this.rebuild();
+  }
+
+  /** Puts a new version of a plugin at the place of the old one: no call is asked of neither. */
+  replace(plugin: Plugin): void {
+    checkHookNames(plugin);
+    this.plugins = this.plugins.map((other) => (other.name === plugin.name ? plugin : other));
     this.rebuild();
   }
 
@@ -132,6 +135,14 @@ export class HookRegistry {
       }
     }
     this.chains = chains;
+  }
+}
+
+function checkHookNames(plugin: Plugin): void {
+  for (const hook of Object.keys(plugin.hooks)) {
+    if (!HOOK_NAMES.includes(hook as HookName)) {
+      throw new NautilusError("PLUGIN_UNKNOWN_HOOK", { plugin: plugin.name, hook });
+    }
   }
 }
 
