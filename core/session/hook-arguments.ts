@@ -1,3 +1,4 @@
+import type { SessionContext } from "../hooks/define-plugin.ts";
 import type { HookProperties, PublishM5Args, SubscriberId } from "../hooks/types.ts";
 import { toHookProperties } from "../mqtt/hook-properties.ts";
 import type { Message } from "../mqtt/message.ts";
@@ -18,6 +19,16 @@ export function hookPropertiesOf(message: Message): HookProperties {
   return properties;
 }
 
+/** A session, or what is left of it. */
+export interface ContextOwner {
+  readonly context: SessionContext;
+}
+
+/** Adds the session's context, out of the way of whoever lists or serialises the arguments. */
+export function withContext<A extends object>(args: A, owner: ContextOwner): A {
+  return Object.defineProperty(args, "context", { value: owner.context });
+}
+
 /** Arguments of the publish hooks; payload and properties are made only when a plugin looks at them. */
 export class PublishCall implements PublishM5Args {
   readonly username: string | undefined;
@@ -26,14 +37,25 @@ export class PublishCall implements PublishM5Args {
   readonly topic: string;
   readonly retain: boolean;
   private readonly message: Message;
+  private readonly owner: ContextOwner;
 
-  constructor(username: string | undefined, subscriber: SubscriberId, message: Message) {
+  constructor(
+    username: string | undefined,
+    subscriber: SubscriberId,
+    message: Message,
+    owner: ContextOwner,
+  ) {
     this.username = username;
     this.subscriber_id = subscriber;
     this.qos = message.qos;
     this.topic = message.topic;
     this.retain = message.retain;
     this.message = message;
+    this.owner = owner;
+  }
+
+  get context(): SessionContext {
+    return this.owner.context;
   }
 
   get payload(): Buffer {

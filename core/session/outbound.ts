@@ -20,7 +20,7 @@ import { NOT_SCHEDULED, type Timed } from "../timers.ts";
 import type { CommitWaiter } from "./commits.ts";
 import type { Delivery } from "./delivery.ts";
 import { Deque } from "./deque.ts";
-import { hookPropertiesOf } from "./hook-arguments.ts";
+import { hookPropertiesOf, withContext } from "./hook-arguments.ts";
 import { Inflight } from "./inflight.ts";
 import { COPY_MAX, Outbox } from "./outbox.ts";
 import type { ClientQueue } from "./queue.ts";
@@ -317,7 +317,10 @@ export class Outbound implements CommitWaiter, Timed {
       retain: delivery.retain,
       properties: hookPropertiesOf(message),
     };
-    const verdict = core.hooks.ask(this.isV5 ? "on_deliver_m5" : "on_deliver", args);
+    const verdict = core.hooks.ask(
+      this.isV5 ? "on_deliver_m5" : "on_deliver",
+      withContext(args, this.session),
+    );
     if (!isPromise(verdict)) {
       delivery.rewritten = rewritten(message, verdict);
       then();

@@ -2,6 +2,7 @@ import type { HookModifiers, TopicQos } from "../hooks/types.ts";
 import { parseShared } from "../mqtt/topics.ts";
 import type { Subscription } from "../routing/subscription.ts";
 import type { Core } from "./core.ts";
+import { withContext } from "./hook-arguments.ts";
 import { storedSubscription } from "./manager.ts";
 import type { Subscriber } from "./subscriber.ts";
 
@@ -55,8 +56,8 @@ async function ask(
   const hook = isV5 ? "auth_on_subscribe_m5" : "auth_on_subscribe";
   if (!core.hooks.wants(hook)) return "ok";
   return isV5
-    ? core.hooks.ask("auth_on_subscribe_m5", { ...who, properties: {} })
-    : core.hooks.ask("auth_on_subscribe", who);
+    ? core.hooks.ask("auth_on_subscribe_m5", withContext({ ...who, properties: {} }, subscriber))
+    : core.hooks.ask("auth_on_subscribe", withContext(who, subscriber));
 }
 
 function topicsOf(

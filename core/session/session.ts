@@ -1,4 +1,5 @@
 import { isPromise } from "../hooks/chain.ts";
+import type { SessionContext } from "../hooks/define-plugin.ts";
 import type { SubscriberId } from "../hooks/types.ts";
 import type { Transport, TransportHandler } from "../listeners/types.ts";
 import {
@@ -82,6 +83,8 @@ export class Session implements TransportHandler, PacketSink, Timed {
   clientId = "";
   username: string | undefined;
   hookId: SubscriberId;
+  /** What plugins keep about this client; undefined until one asks. */
+  ownContext: SessionContext | undefined;
   subscriber: Subscriber | undefined;
   mount: Mount;
   /** Will of this connection, authorised at CONNECT. */
@@ -241,6 +244,11 @@ export class Session implements TransportHandler, PacketSink, Timed {
   /** 0 for 3.1 and 3.1.1, 1 for 5: index into counters by version. */
   get versionIndex(): 0 | 1 {
     return this.version === 5 ? 1 : 0;
+  }
+
+  get context(): SessionContext {
+    this.ownContext ??= {};
+    return this.ownContext;
   }
 
   // ---- waiting

@@ -1,3 +1,4 @@
+import type { SessionContext } from "../hooks/define-plugin.ts";
 import type { DropReason, SubscriberId } from "../hooks/types.ts";
 import type { Message } from "../mqtt/message.ts";
 import type { Mount } from "../routing/routes.ts";
@@ -54,6 +55,8 @@ export class Subscriber implements Receiver, StoreQueue, Timed {
   /** Message Expiry Interval of the will, seconds, -1 = none. */
   willExpiryS = -1;
   session: Session | undefined;
+  /** Of the last session, while there is none. */
+  lastContext: SessionContext | undefined;
   /** `allow_multiple_sessions`: every attached session, when there is more than one. */
   others: Session[] | undefined;
   subscriptions: Map<string, Subscription> | undefined;
@@ -67,6 +70,12 @@ export class Subscriber implements Receiver, StoreQueue, Timed {
     this.hookId = { mountpoint, client_id: clientId };
     this.mount = core.router.mount(mountpoint);
     this.queue = new ClientQueue(this);
+  }
+
+  get context(): SessionContext {
+    if (this.session !== undefined) return this.session.context;
+    this.lastContext ??= {};
+    return this.lastContext;
   }
 
   get isOnline(): boolean {

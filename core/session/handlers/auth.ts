@@ -4,6 +4,7 @@ import { encodeAuth } from "../../mqtt/codec.ts";
 import { fromHookProperties, toHookProperties } from "../../mqtt/hook-properties.ts";
 import { AUTH, type AuthPacket, type Properties } from "../../mqtt/packets.ts";
 import { protocolError, reasonCodeOf } from "../../mqtt/reason-codes.ts";
+import { withContext } from "../hook-arguments.ts";
 import { AUTHENTICATING, CONNECTED, type Session } from "../session.ts";
 
 /** State of an enhanced authentication. MQTT 5.0, 4.12. */
@@ -26,11 +27,14 @@ export function askAuth(
 ): AuthOutcome | Promise<AuthOutcome> {
   const verdict = session.core.hooks.ask(
     "on_auth_m5",
-    {
-      username: session.username,
-      subscriber_id: session.hookId,
-      properties: toHookProperties(properties),
-    },
+    withContext(
+      {
+        username: session.username,
+        subscriber_id: session.hookId,
+        properties: toHookProperties(properties),
+      },
+      session,
+    ),
     session.transport.listener.authPlugins,
   );
   if (isPromise(verdict))

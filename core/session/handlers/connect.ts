@@ -13,7 +13,7 @@ import { Message } from "../../mqtt/message.ts";
 import { CONNACK, type ConnectPacket, type Properties, type Will } from "../../mqtt/packets.ts";
 import { encodePublishProperties } from "../../mqtt/publish-properties.ts";
 import { reasonCodeOf } from "../../mqtt/reason-codes.ts";
-import { PublishCall } from "../hook-arguments.ts";
+import { PublishCall, withContext } from "../hook-arguments.ts";
 import { RateLimit } from "../rate.ts";
 import { AUTHENTICATING, CONNECTED, CONNECTING, type Session } from "../session.ts";
 import { withModifiers } from "../settings.ts";
@@ -138,14 +138,17 @@ function askRegister(session: Session, packet: ConnectPacket): unknown {
   };
   const names = session.transport.listener.authPlugins;
   if (session.version < 5) {
-    const args = { ...common, clean_session: packet.clean };
+    const args = withContext({ ...common, clean_session: packet.clean }, session);
     return session.core.hooks.ask("auth_on_register", args, names);
   }
-  const args = {
-    ...common,
-    clean_start: packet.clean,
-    properties: toHookProperties(packet.properties),
-  };
+  const args = withContext(
+    {
+      ...common,
+      clean_start: packet.clean,
+      properties: toHookProperties(packet.properties),
+    },
+    session,
+  );
   return session.core.hooks.ask("auth_on_register_m5", args, names);
 }
 
@@ -272,7 +275,7 @@ function checkWill(session: Session, progress: Progress): void {
     session.will = { message: changed, delayS };
     attach(session, progress);
   };
-  const call = new PublishCall(session.username, session.hookId, message);
+  const call = new PublishCall(session.username, session.hookId, message, session);
   const verdict = core.hooks.ask(chain, call, session.transport.listener.authzPlugins);
   if (isPromise(verdict)) session.proceed(verdict as Promise<unknown>, decide);
   else decide(verdict);
@@ -380,13 +383,14 @@ function tellRegistered(session: Session, packet: ConnectPacket, connack: Proper
     username: session.username,
   };
   if (session.version < 5) {
-    hooks.tell("on_register", who);
+    if (hooks.wants("on_register")) hooks.tell("on_register", withContext(who, session));
   } else if (hooks.wants("on_register_m5")) {
-    hooks.tell("on_register_m5", {
+    const args = {
       ...who,
       properties: toHookProperties(connack),
       connect_properties: toHookProperties(packet.properties),
-    });
+    };
+    hooks.tell("on_register_m5", withContext(args, session));
   }
 }
 

@@ -255,7 +255,7 @@ function authorise(
 }
 
 function askPublish(session: Session, message: Message): unknown {
-  const call = new PublishCall(session.username, session.hookId, message);
+  const call = new PublishCall(session.username, session.hookId, message, session);
   const chain = session.version === 5 ? "auth_on_publish_m5" : "auth_on_publish";
   return session.core.hooks.ask(chain, call, session.transport.listener.authzPlugins);
 }
@@ -398,7 +398,7 @@ function accept(
   }
   const event = session.version === 5 ? "on_publish_m5" : "on_publish";
   if (core.hooks.chains[event].length > 0) {
-    core.hooks.tell(event, new PublishCall(session.username, session.hookId, message));
+    core.hooks.tell(event, new PublishCall(session.username, session.hookId, message, session));
   }
   if (throttleMs > 0) session.pauseFor(throttleMs);
   if (session.rate !== undefined) {

@@ -18,6 +18,7 @@ import {
 import { reasonCodeOf } from "../../mqtt/reason-codes.ts";
 import { hasWildcard, parseShared, validateFilter } from "../../mqtt/topics.ts";
 import type { Subscription } from "../../routing/subscription.ts";
+import { withContext } from "../hook-arguments.ts";
 import { storedSubscription } from "../manager.ts";
 import type { Session } from "../session.ts";
 import type { Subscriber } from "../subscriber.ts";
@@ -45,21 +46,27 @@ export function handleSubscribe(session: Session, packet: SubscribePacket): void
     session.version === 5
       ? core.hooks.ask(
           "auth_on_subscribe_m5",
-          {
-            username: session.username,
-            subscriber_id: session.hookId,
-            topics: packet.subscriptions.map((each) => subscriptionInfo(each, packet.properties)),
-            properties: toHookProperties(packet.properties),
-          },
+          withContext(
+            {
+              username: session.username,
+              subscriber_id: session.hookId,
+              topics: packet.subscriptions.map((each) => subscriptionInfo(each, packet.properties)),
+              properties: toHookProperties(packet.properties),
+            },
+            session,
+          ),
           names,
         )
       : core.hooks.ask(
           "auth_on_subscribe",
-          {
-            username: session.username,
-            subscriber_id: session.hookId,
-            topics: packet.subscriptions.map((each) => ({ topic: each.filter, qos: each.qos })),
-          },
+          withContext(
+            {
+              username: session.username,
+              subscriber_id: session.hookId,
+              topics: packet.subscriptions.map((each) => ({ topic: each.filter, qos: each.qos })),
+            },
+            session,
+          ),
           names,
         );
   if (isPromise(verdict)) {
@@ -271,15 +278,16 @@ function tellSubscribed(
   if (session.version < 5) {
     if (!hooks.wants("on_subscribe")) return;
     const topics = made.map(({ subscription: { filter, qos } }) => ({ topic: filter, qos }));
-    hooks.tell("on_subscribe", { ...who, topics });
+    hooks.tell("on_subscribe", withContext({ ...who, topics }, session));
     return;
   }
   if (!hooks.wants("on_subscribe_m5")) return;
-  hooks.tell("on_subscribe_m5", {
+  const args = {
     ...who,
     topics: made.map(({ subscription }) => subscriptionInfo(subscription, packet.properties)),
     properties: toHookProperties(packet.properties),
-  });
+  };
+  hooks.tell("on_subscribe_m5", withContext(args, session));
 }
 
 /** Retained messages for new subscriptions; never for shared ones. MQTT 5.0, 3.3.1.3. */
