@@ -3,8 +3,8 @@ import type { Logger } from "../logger.ts";
 import type { PluginSettings, SettingValues } from "./plugin-settings.ts";
 import type {
   ConditionalHook,
+  HookAnswers,
   HookArgs,
-  HookModifiers,
   HookName,
   HookProperties,
   Verdict,
@@ -31,7 +31,7 @@ export type PluginHookArgs<H extends HookName> = H extends WithoutContext
 
 /** The function of one hook. Answer without a promise where you can: it costs the least. */
 export type PluginHook<H extends HookName> = H extends ConditionalHook
-  ? (args: PluginHookArgs<H>) => Verdict<HookModifiers[H]> | Promise<Verdict<HookModifiers[H]>>
+  ? (args: PluginHookArgs<H>) => Verdict<HookAnswers[H]> | Promise<Verdict<HookAnswers[H]>>
   : (args: PluginHookArgs<H>) => void | Promise<void>;
 
 export type PluginHookTable = { readonly [H in HookName]?: PluginHook<H> };

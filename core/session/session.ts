@@ -1,5 +1,6 @@
 import { isPromise } from "../hooks/chain.ts";
 import type { SessionContext } from "../hooks/define-plugin.ts";
+import type { ChainSet } from "../hooks/registry.ts";
 import type { SubscriberId } from "../hooks/types.ts";
 import type { Transport, TransportHandler } from "../listeners/types.ts";
 import {
@@ -74,6 +75,8 @@ export class Session implements TransportHandler, PacketSink, Timed {
   readonly transport: Transport;
   readonly out: Outbound;
   readonly framer: Framer;
+  /** The chains that clients of this listener are asked through. */
+  readonly chainSet: ChainSet;
   phase = AWAITING_CONNECT;
   /** Encoding of packets: 3, 4 or 5. */
   version: 3 | 4 | 5 = 4;
@@ -116,6 +119,7 @@ export class Session implements TransportHandler, PacketSink, Timed {
   constructor(core: Core, transport: Transport) {
     this.core = core;
     this.transport = transport;
+    this.chainSet = core.hooks.chainsOf(transport.listener);
     this.settings = core.settings;
     this.mount = core.router.mount(transport.listener.mountpoint);
     this.hookId = { mountpoint: transport.listener.mountpoint, client_id: "" };

@@ -35,7 +35,7 @@ export function askAuth(
       },
       session,
     ),
-    session.transport.listener.authPlugins,
+    session.chainSet,
   );
   if (isPromise(verdict))
     return verdict.then((late) => outcome(method, late as Verdict<AuthModifiers>));

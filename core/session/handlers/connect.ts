@@ -98,7 +98,7 @@ function checkClientId(session: Session, progress: Progress): void {
 // ---- auth_on_register
 
 function register(session: Session, progress: Progress): void {
-  const { core, settings } = session;
+  const { settings } = session;
   const { listener } = session.transport;
   const mode = listener.allowAnonymousOverride ? "on" : settings.allowAnonymous;
   if (mode === "on") {
@@ -106,7 +106,7 @@ function register(session: Session, progress: Progress): void {
     return;
   }
   const chain = session.version === 5 ? "auth_on_register_m5" : "auth_on_register";
-  if (mode === "hooks" && core.hooks.chains[chain].length === 0) {
+  if (mode === "hooks" && session.chainSet.chains[chain].length === 0) {
     checkWill(session, progress);
     return;
   }
@@ -136,10 +136,9 @@ function askRegister(session: Session, packet: ConnectPacket): unknown {
     password: packet.password,
     connection_meta: connectionMeta(session),
   };
-  const names = session.transport.listener.authPlugins;
   if (session.version < 5) {
     const args = withContext({ ...common, clean_session: packet.clean }, session);
-    return session.core.hooks.ask("auth_on_register", args, names);
+    return session.core.hooks.ask("auth_on_register", args, session.chainSet);
   }
   const args = withContext(
     {
@@ -149,7 +148,7 @@ function askRegister(session: Session, packet: ConnectPacket): unknown {
     },
     session,
   );
-  return session.core.hooks.ask("auth_on_register_m5", args, names);
+  return session.core.hooks.ask("auth_on_register_m5", args, session.chainSet);
 }
 
 const LISTENER_TYPES = { tcp: "mqtt", ssl: "mqtts", ws: "mqttws", wss: "mqttwss" } as const;
@@ -255,7 +254,7 @@ function checkWill(session: Session, progress: Progress): void {
   const { core } = session;
   const chain = session.version === 5 ? "auth_on_publish_m5" : "auth_on_publish";
   const delayS = will.properties?.willDelayInterval ?? 0;
-  if (core.hooks.chains[chain].length === 0) {
+  if (!session.chainSet.isAsked(chain)) {
     session.will = { message, delayS };
     attach(session, progress);
     return;
@@ -276,7 +275,7 @@ function checkWill(session: Session, progress: Progress): void {
     attach(session, progress);
   };
   const call = new PublishCall(session.username, session.hookId, message, session);
-  const verdict = core.hooks.ask(chain, call, session.transport.listener.authzPlugins);
+  const verdict = core.hooks.ask(chain, call, session.chainSet);
   if (isPromise(verdict)) session.proceed(verdict as Promise<unknown>, decide);
   else decide(verdict);
 }

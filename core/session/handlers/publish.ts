@@ -138,10 +138,7 @@ function joinRun(
   end: number,
   payloadStart: number,
 ): void {
-  const { chains } = session.core.hooks;
-  const isAsked =
-    (session.version === 5 ? chains.auth_on_publish_m5 : chains.auth_on_publish).length > 0;
-  if (isAsked) {
+  if (session.chainSet.isAsked(session.version === 5 ? "auth_on_publish_m5" : "auth_on_publish")) {
     const message = new Message(session.mount.name, route.topic, buffer, 0, false, undefined, 0);
     message.borrow(buffer, start, end, payloadStart, layout, route.bytes.length);
     const verdict = askPublish(session, message);
@@ -236,7 +233,7 @@ function checkLimits(session: Session, qos: number, retain: boolean, packetId: n
   return true;
 }
 
-/** Asks auth_on_publish(_m5). With no plugin for it everyone may publish. */
+/** Asks auth_on_publish(_m5), if there is anyone to ask (hooks/registry.ts, isAsked). */
 function authorise(
   session: Session,
   route: Route,
@@ -244,9 +241,8 @@ function authorise(
   answer: number,
   newAlias: number,
 ): void {
-  const { hooks } = session.core;
   const chain = session.version === 5 ? "auth_on_publish_m5" : "auth_on_publish";
-  if (hooks.chains[chain].length === 0) {
+  if (!session.chainSet.isAsked(chain)) {
     if (newAlias !== 0) learnAlias(session, newAlias, route);
     accept(session, route, message, answer, 0);
     return;
@@ -257,7 +253,7 @@ function authorise(
 function askPublish(session: Session, message: Message): unknown {
   const call = new PublishCall(session.username, session.hookId, message, session);
   const chain = session.version === 5 ? "auth_on_publish_m5" : "auth_on_publish";
-  return session.core.hooks.ask(chain, call, session.transport.listener.authzPlugins);
+  return session.core.hooks.ask(chain, call, session.chainSet);
 }
 
 /** Goes on with a verdict that is there, or waits for it. */

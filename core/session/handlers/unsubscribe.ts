@@ -43,13 +43,8 @@ function decide(session: Session, packet: UnsubscribePacket, verdict: unknown): 
     HookModifiers["on_unsubscribe"] | HookModifiers["on_unsubscribe_m5"]
   >;
   if (typeof answer === "object" && "ok" in answer) {
-    if (Array.isArray(answer.ok)) {
-      unsubscribe(session, packet, answer.ok as string[]);
-      return;
-    }
-    const change = answer.ok as HookModifiers["on_unsubscribe_m5"];
-    const properties = ackProperties(session, change.properties);
-    unsubscribe(session, packet, change.topics ?? packet.filters, properties);
+    const { topics = packet.filters, properties } = answer.ok;
+    unsubscribe(session, packet, topics, ackProperties(session, properties));
     return;
   }
   unsubscribe(session, packet, packet.filters);
