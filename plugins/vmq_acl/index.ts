@@ -1,0 +1,222 @@
+/** vmq_acl: who may publish and subscribe to what, from a file. */
+import { setImmediate } from "node:timers/promises";
+import type {
+  Plugin,
+  PublishArgs,
+  SubscribeArgs,
+  SubscribeM5Args,
+  SubscriberId,
+} from "../../core/plugin-api.ts";
+import { type Access, type LineFault, parseAcl } from "./acl-file.ts";
+import { type PluginLog, ReloadedFile } from "./reload.ts";
+import { AclRules, type Asker } from "./rules.ts";
+
+export interface AclOptions {
+  /** `vmq_acl.acl_file`; undefined = the bundled rules. */
+  readonly aclFile: string | undefined;
+  /** `vmq_acl.acl_reload_interval` in seconds; 0 = the file is read once. */
+  readonly reloadIntervalS: number;
+  /** `topic_max_depth`: rules with more levels are skipped. */
+  readonly topicMaxDepth: number;
+  readonly log: PluginLog;
+}
+
+/** A question for `explain`. */
+export interface AclQuestion extends Asker {
+  /** read = subscribe to the filter `topic`, write = publish to the topic name. */
+  readonly access: Access;
+  readonly topic: string;
+}
+
+export interface AclExplanation {
+  /** `next` means: not by this plugin; another one of the chain may still allow it. */
+  readonly verdict: "ok" | "next";
+  /** The file, or `bundled rules`. */
+  readonly file: string;
+  /** The line that decided and its text; not there if no line allows it. */
+  readonly line?: number;
+  readonly text?: string;
+}
+
+export interface AclPlugin {
+  readonly plugin: Plugin;
+  stop(): void;
+  /** Another file (undefined = the bundled rules); if it cannot be used, the old rules stay. */
+  setFile(path: string | undefined): Promise<void>;
+  setInterval(intervalS: number): void;
+  /** Which line decides; asks the same rules the hooks ask. */
+  explain(question: AclQuestion): AclExplanation;
+}
+
+/**
+ * Everything but writing to `$SYS`. VerneMQ's default file is `topic #`, which there covers `$SYS/#`;
+ * here a leading wildcard never covers a `$` topic.
+ */
+const BUNDLED_RULES = "topic #\ntopic read $SYS/#\n";
+const BUNDLED_NAME = "bundled rules";
+
+/** The event loop gets a turn after so many lines (about 1 ms). */
+const LINES_PER_TURN = 1000;
+/** More would flood the log: the first lines tell what is wrong. */
+const FAULTS_LOGGED_MAX = 20;
+
+/** Rules and where they came from; replaced as a whole. */
+interface Loaded {
+  readonly rules: AclRules;
+  readonly file: string;
+}
+
+/**
+ * Reads the file and gives the plugin. Throws an Error that names the file if it is missing,
+ * unreadable, or holds lines but not one that can be used.
+ */
+export async function createAclPlugin(options: AclOptions): Promise<AclPlugin> {
+  const acl = new AclFile(options);
+  await acl.start(options.aclFile);
+  const publish = (args: PublishArgs) => acl.mayPublish(args);
+  const subscribe = (args: SubscribeArgs | SubscribeM5Args) => acl.maySubscribe(args);
+  return {
+    plugin: {
+      name: "vmq_acl",
+      hooks: {
+        auth_on_publish: publish,
+        auth_on_publish_m5: publish,
+        auth_on_subscribe: subscribe,
+        auth_on_subscribe_m5: subscribe,
+      },
+    },
+    stop: () => acl.stop(),
+    setFile: (path) => acl.setFile(path),
+    setInterval: (intervalS) => acl.setInterval(intervalS),
+    explain: (question) => acl.explain(question),
+  };
+}
+
+/** The rules in force and the file they are read from. */
+class AclFile {
+  private readonly log: PluginLog;
+  private readonly topicMaxDepth: number;
+  private intervalS: number;
+  private loaded: Loaded = { rules: new AclRules(), file: BUNDLED_NAME };
+  private file: ReloadedFile | undefined;
+
+  constructor({ log, topicMaxDepth, reloadIntervalS }: AclOptions) {
+    this.log = log;
+    this.topicMaxDepth = topicMaxDepth;
+    this.intervalS = reloadIntervalS;
+  }
+
+  async start(path: string | undefined): Promise<void> {
+    if (path === undefined) return this.useBundled();
+    this.file = this.open(path);
+    try {
+      await this.file.load();
+    } catch (cause) {
+      this.stop();
+      const reason = cause instanceof Error ? cause.message : String(cause);
+      throw new Error(`vmq_acl.acl_file: ${path} cannot be used: ${reason}`, { cause });
+    }
+  }
+
+  /** Synchronous and without objects of its own: this is on every publish's way. */
+  mayPublish(args: PublishArgs): "ok" | "next" {
+    const asker = askerOf(args.username, args.subscriber_id);
+    return this.loaded.rules.publishLine(asker, args.topic) === 0 ? "next" : "ok";
+  }
+
+  /** All topics or none: the request as a whole is left to the next plugin. */
+  maySubscribe(args: SubscribeArgs | SubscribeM5Args): "ok" | "next" {
+    const asker = askerOf(args.username, args.subscriber_id);
+    const { rules } = this.loaded;
+    const isAllowed = args.topics.every(({ topic }) => rules.subscribeLine(asker, topic) !== 0);
+    return isAllowed ? "ok" : "next";
+  }
+
+  explain(question: AclQuestion): AclExplanation {
+    const { rules, file } = this.loaded;
+    const line = rules.line(question.access, question, question.topic);
+    return line === 0
+      ? { verdict: "next", file }
+      : { verdict: "ok", file, line, text: rules.text(line) };
+  }
+
+  stop(): void {
+    this.file?.stop();
+  }
+
+  async setFile(path: string | undefined): Promise<void> {
+    if (path !== undefined && this.file !== undefined) return this.file.setPath(path);
+    this.stop();
+    this.file = path === undefined ? undefined : this.open(path);
+    await (this.file === undefined ? this.useBundled() : this.file.tryLoad());
+  }
+
+  setInterval(intervalS: number): void {
+    this.intervalS = intervalS;
+    this.file?.setInterval(intervalS);
+  }
+
+  private open(path: string): ReloadedFile {
+    const opened = new ReloadedFile({
+      path,
+      intervalS: this.intervalS,
+      apply: async (content, file) => {
+        const next = await this.parse(content, file);
+        // The setting may have changed while the file was read.
+        if (this.file === opened) this.loaded = next;
+      },
+      failed: (error, file) =>
+        this.log.error(`ACL file ${file} cannot be used, the rules stay as they were`, {
+          reason: error.message,
+        }),
+    });
+    return opened;
+  }
+
+  private async useBundled(): Promise<void> {
+    const { rules } = await readRules(BUNDLED_RULES, this.topicMaxDepth);
+    this.loaded = { rules, file: BUNDLED_NAME };
+    this.log.warn(
+      "no vmq_acl.acl_file is set: every client may publish and subscribe to everything but write $SYS",
+    );
+  }
+
+  private async parse(content: Buffer, file: string): Promise<Loaded> {
+    const { rules, faults } = await readRules(content.toString(), this.topicMaxDepth);
+    logFaults(this.log, file, faults);
+    // Most likely another kind of file; one without rules, but also without faults, is somebody's will.
+    if (rules.size === 0 && faults.length > 0) {
+      throw new Error(`no usable line, ${faults.length} lines skipped`);
+    }
+    this.log.info("ACL file loaded", { file, rules: rules.size });
+    return { rules, file };
+  }
+}
+
+async function readRules(
+  text: string,
+  topicMaxDepth: number,
+): Promise<{ rules: AclRules; faults: LineFault[] }> {
+  const rules = new AclRules();
+  const faults: LineFault[] = [];
+  let count = 0;
+  for (const line of parseAcl(text, topicMaxDepth)) {
+    if (line.type === "rule") rules.add(line.rule);
+    else faults.push(line.fault);
+    count += 1;
+    if (count % LINES_PER_TURN === 0) await setImmediate();
+  }
+  return { rules, faults };
+}
+
+function askerOf(username: string | undefined, { client_id, mountpoint }: SubscriberId): Asker {
+  return { username, client_id, mountpoint };
+}
+
+function logFaults(log: PluginLog, file: string, faults: readonly LineFault[]): void {
+  for (const { line, reason } of faults.slice(0, FAULTS_LOGGED_MAX)) {
+    log.warn(`${file}:${line}: ${reason}; the line is skipped`);
+  }
+  const more = faults.length - FAULTS_LOGGED_MAX;
+  if (more > 0) log.warn(`${file}: ${more} more lines were skipped`);
+}
