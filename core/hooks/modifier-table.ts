@@ -239,7 +239,7 @@ export const MODIFIERS: readonly ModifierRow[] = [
     AUTH,
     "properties",
     properties("p_authentication_method p_authentication_data p_reason_string p_user_property"),
-    "sent in AUTH or CONNACK; the method is always the client's",
+    "sent in AUTH or CONNACK; the method can only be the client's",
   ),
   // ---- auth_on_publish, auth_on_publish_m5; wills too
   row(PUBLISH, "topic", { kind: "topic" }, "published under this topic"),

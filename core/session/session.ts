@@ -112,6 +112,8 @@ export class Session implements TransportHandler, PacketSink, Timed {
   isWaiting = false;
   /** Input waits because too many answers wait for the store. */
   isHeldBack = false;
+  /** Input waits for the end of a pause. */
+  private isPaused = false;
   readonly connectedAtMs: number;
   private lastInputMs: number;
   private lifetimeAtMs = 0;
@@ -288,8 +290,10 @@ export class Session implements TransportHandler, PacketSink, Timed {
   /** Reads nothing more for `ms` milliseconds (throttle, max_message_rate). */
   pauseFor(ms: number): void {
     this.isWaiting = true;
+    this.isPaused = true;
     setTimeout(() => {
-      this.isWaiting = false;
+      this.isPaused = false;
+      this.isWaiting = this.isHeldBack;
       this.resumeInput();
     }, ms).unref();
   }
@@ -303,7 +307,7 @@ export class Session implements TransportHandler, PacketSink, Timed {
   commitsProgressed(deferred: number): void {
     if (!this.isHeldBack || deferred > DEFERRED_MAX / 2) return;
     this.isHeldBack = false;
-    this.isWaiting = false;
+    this.isWaiting = this.isPaused;
     this.resumeInput();
   }
 
