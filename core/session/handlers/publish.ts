@@ -17,7 +17,12 @@ import {
   forwardBytes,
   scanPublishProperties,
 } from "../../mqtt/publish-properties.ts";
-import { malformed, protocolError, reasonCodeOf } from "../../mqtt/reason-codes.ts";
+import {
+  isServerReasonCode,
+  malformed,
+  protocolError,
+  reasonCodeOf,
+} from "../../mqtt/reason-codes.ts";
 import type { Route } from "../../routing/routes.ts";
 import { PublishCall } from "../hook-arguments.ts";
 import { DEFERRED_MAX } from "../outbound.ts";
@@ -447,7 +452,8 @@ function refuse(session: Session, answer: number, why: HookError): void {
 function publishError(why: HookError): { code: number; reasonString: string | undefined } {
   const given = typeof why === "object" ? why.reason_code : why;
   const known = given === undefined ? undefined : reasonCodeOf(given);
-  const code = known !== undefined && known >= 0x80 ? known : why === "plugin_error" ? 0x83 : 0x87;
+  const isLegal = known !== undefined && known >= 0x80 && isServerReasonCode(PUBACK, known);
+  const code = isLegal ? known : why === "plugin_error" ? 0x83 : 0x87;
   const reasonString =
     typeof why === "object" ? (why.reason_string ?? why.properties?.p_reason_string) : undefined;
   return { code, reasonString };

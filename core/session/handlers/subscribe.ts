@@ -161,7 +161,7 @@ function decisionOf(
     subscriptions.find((request) => request.filter === given.topic) ??
     subscriptions[index] ??
     (subscriptions[0] as SubscriptionRequest);
-  if (given.qos > 2) return { refused: given.qos };
+  if (given.qos > 2) return { refused: SUBACK_CODES.has(given.qos) ? given.qos : 0x87 };
   if (validateFilter(given.topic, session.settings.topicMaxDepth) !== undefined) {
     return { refused: 0x8f };
   }
