@@ -1,6 +1,7 @@
 /** Buckets of the latency histogram: the first ends at 0.25 µs, each next one at twice as much. */
 const BUCKETS = 27;
 const TICKS_PER_MS = 4000;
+const TICKS_MAX = 2 ** (BUCKETS - 1);
 
 /** Upper ends of the buckets but the last, which has none; seconds. */
 export const LATENCY_BOUNDS_S: readonly number[] = Array.from(
@@ -36,8 +37,8 @@ export class HookStats {
 
   timed(ms: number): void {
     this.latencySumMs += ms;
-    const bucket = 32 - Math.clz32(ms * TICKS_PER_MS);
-    const at = bucket < BUCKETS ? bucket : BUCKETS - 1;
+    const ticks = ms * TICKS_PER_MS;
+    const at = ticks < TICKS_MAX ? 32 - Math.clz32(ticks) : BUCKETS - 1;
     (this.latency[at] as number)++;
   }
 }
