@@ -4,3 +4,4 @@ export * from "./hooks/define-plugin.ts";
 export type { PluginSetting, PluginSettings, SettingValues } from "./hooks/plugin-settings.ts";
 export type * from "./hooks/types.ts";
 export type { Logger } from "./logger.ts";
+export { contains, matches, parseShared, validateFilter } from "./mqtt/topics.ts";

@@ -116,12 +116,20 @@ export interface PluginDefinition<S extends PluginSettings = PluginSettings> {
   /** As in `plugins.<name> = on`. */
   readonly name: string;
   readonly settings?: S;
+  /** Where `plugins.<name>.priority` and its like are not written. */
+  readonly priority?: number;
+  readonly hookTimeoutMs?: number;
+  readonly onError?: "deny" | "next";
+  readonly v5Compat?: boolean;
   /** The hooks, or a function that makes them when the plugin starts, after `start`. */
   readonly hooks: PluginHookTable | ((context: PluginContext<S>) => PluginHookTable);
-  /** Called once before the first hook; the broker waits for it. An error keeps the plugin off. */
+  /**
+   * Called once before the first hook; the broker waits for it. An error keeps the plugin off. Several
+   * brokers of one process share a definition: keep state by context.
+   */
   start?(context: PluginContext<S>): void | Promise<void>;
   /** Called when the plugin goes, after its last running hook has answered. */
-  stop?(): void | Promise<void>;
+  stop?(context: PluginContext<S>): void | Promise<void>;
 }
 
 /**
@@ -133,8 +141,11 @@ export interface AnyPlugin {
   readonly settings?: PluginSettings;
   readonly hooks: object;
   readonly priority?: number;
+  readonly hookTimeoutMs?: number;
+  readonly onError?: "deny" | "next";
+  readonly v5Compat?: boolean;
   start?(context: never): void | Promise<void>;
-  stop?(): void | Promise<void>;
+  stop?(context: never): void | Promise<void>;
 }
 
 /** Marks what `definePlugin` made, also across two copies of this module. */

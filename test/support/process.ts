@@ -53,8 +53,6 @@ export class BrokerProcess {
     const settings = {
       "listener.tcp.default": `127.0.0.1:${this.port}`,
       allow_anonymous: "on",
-      "plugins.vmq_passwd": "off",
-      "plugins.vmq_acl": "off",
       "log.console.level": "warning",
       ...this.options.settings,
     };
