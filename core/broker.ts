@@ -91,7 +91,8 @@ class RunningBroker implements Broker {
     const counters = new Counters();
     const hooks = new HookRegistry(
       (plugin, hook, failure) => {
-        log.limited(`plugin failed ${hook}`, 1).error("plugin call failed", {
+        const kind = failure instanceof NautilusError ? failure.code : "";
+        log.limited(`plugin failed ${plugin} ${hook} ${kind}`, 1).error("plugin call failed", {
           plugin,
           hook,
           cause: failure instanceof Error ? failure.message : String(failure),
@@ -227,14 +228,25 @@ class RunningBroker implements Broker {
     const skipped = this.pluginManager
       .list()
       .filter(
-        ({ plugin: { hooks } }) =>
-          hooks.auth_on_register ?? hooks.auth_on_register_m5 ?? hooks.on_auth_m5,
+        ({ plugin: { name, hooks } }) =>
+          (hooks.auth_on_register ?? hooks.auth_on_register_m5 ?? hooks.on_auth_m5) !== undefined &&
+          this.isWanted(name),
       );
     if (this.core.settings.allowAnonymous !== "on" || skipped.length === 0) return;
     this.log.warn("allow_anonymous = on: these plugins are not asked who may connect", {
       plugins: skipped.map(({ plugin }) => plugin.name).join(", "),
       hint: "use allow_anonymous = off, or hooks to ask them and accept when none answers",
     });
+  }
+
+  /** False for a plugin that is on by default only, without a word about it in the configuration. */
+  private isWanted(name: string): boolean {
+    const file = this.pluginManager.list().find(({ plugin }) => plugin.name === name)?.file;
+    const isBundled = file?.isBundled === true;
+    const { config } = this;
+    return (
+      !isBundled || config.isWritten(`plugins.${name}`) || config.keysBelow(`${name}.`).length > 0
+    );
   }
 
   // ---- what callers see
