@@ -244,6 +244,31 @@ describe("chains of a listener", () => {
   );
 });
 
+describe("a broker run from a configuration, without any plugin", () => {
+  test("publish, will and subscribe find no hook and are refused, as in VerneMQ", async () => {
+    const { config } = loadConfig({
+      isEmbedded: true,
+      values: {
+        allow_anonymous: "on",
+        "store.type": "memory",
+        "listener.tcp.default": "127.0.0.1:0",
+      },
+    });
+    const logger = createLogger({ level: "silent" });
+    const broker = await createBroker({ config: config as Config, logger });
+    atEnd(() => broker.close());
+    const client = await connectClient(broker, 5);
+    expect(await client.subscribed(["a", "b"])).toEqual([0x87, 0x87]);
+    const packetId = client.publish({ topic: "a", qos: 1 });
+    await client.expect("puback", { packetId, code: 0x87 });
+    await (await openClient(broker, 5)).refused({ clientId: "w", will: { topic: "w" } }, 0x87);
+    const old = await connectClient(broker, 4);
+    expect(await old.subscribed("a")).toEqual([0x80]);
+    old.publish({ topic: "a" });
+    await old.closed();
+  });
+});
+
 describe("enhanced authentication", () => {
   const method = "method1";
   const auth = pluginWith({
