@@ -1,6 +1,7 @@
 import { join } from "node:path";
 import { Admin } from "./admin/commands.ts";
 import { aggregate, collectSeries, type MetricSources, seriesKey } from "./admin/metrics.ts";
+import { pluginControl } from "./admin/plugin-control.ts";
 import { publishSystree } from "./admin/systree.ts";
 import type { Broker, BrokerOptions, PluginControl, SessionInfo } from "./broker-types.ts";
 import { singleNode } from "./cluster/single.ts";
@@ -9,7 +10,6 @@ import { Counters } from "./counters.ts";
 import { NautilusError } from "./errors.ts";
 import { loadConfigured, type PluginSource } from "./hooks/configured.ts";
 import type { AnyPlugin } from "./hooks/define-plugin.ts";
-import { pluginControl } from "./hooks/plugin-control.ts";
 import { PluginManager } from "./hooks/plugin-manager.ts";
 import { HookRegistry } from "./hooks/registry.ts";
 import { createListener } from "./listeners/listener.ts";
@@ -128,7 +128,7 @@ class RunningBroker implements Broker {
       log,
       callsOf: (name) => pluginCalls(this.core, name),
     });
-    this.plugins = pluginControl(this.pluginManager, this.core);
+    this.plugins = pluginControl(this.pluginManager, hooks, this.core.manager);
     this.admin = new Admin(this);
   }
 

@@ -2,12 +2,12 @@ import { readFileSync } from "node:fs";
 import { READY } from "./admin/background.ts";
 import { type ControlAnswer, startControlServer } from "./admin/control.ts";
 import { claimDataDir } from "./admin/pid-file.ts";
+import { watchPlugins } from "./admin/plugin-watch.ts";
 import type { PluginControl } from "./broker-types.ts";
 import type { LoadOptions } from "./config/load.ts";
 import type { Config } from "./config/types.ts";
 import { NautilusError } from "./errors.ts";
 import { type Configured, loadConfigured, type PluginSource } from "./hooks/configured.ts";
-import { watchPlugins } from "./hooks/watch.ts";
 import type { ListenerSettings } from "./listeners/types.ts";
 import { createLogger, type Logger, type LogLevel } from "./logger.ts";
 

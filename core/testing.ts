@@ -1,8 +1,7 @@
 /** Door for tests of plugins: a plugin in a real broker inside the test's process. */
 import type { IClientOptions, MqttClient } from "mqtt";
-import { createBroker } from "./broker.ts";
-import type { Broker } from "./broker-types.ts";
-import type { AnyPlugin } from "./hooks/define-plugin.ts";
+import { type Broker, createBroker } from "./index.ts";
+import type { AnyPlugin } from "./plugin-api.ts";
 
 /** A running broker with one plugin. */
 export interface PluginTest {

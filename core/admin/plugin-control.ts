@@ -1,14 +1,18 @@
 import type { PluginControl } from "../broker-types.ts";
-import type { Core } from "../session/core.ts";
-import type { Link } from "./chain.ts";
-import { explainChain, type ShownLink, unreachableLinks } from "./explain.ts";
-import type { PluginManager } from "./plugin-manager.ts";
-import { HOOK_NAMES } from "./registry.ts";
+import type { Link } from "../hooks/chain.ts";
+import { explainChain, type ShownLink, unreachableLinks } from "../hooks/explain.ts";
+import type { PluginManager } from "../hooks/plugin-manager.ts";
+import { HOOK_NAMES, type HookRegistry } from "../hooks/registry.ts";
+import type { SessionManager } from "../session/manager.ts";
 
 /** The operator's view of plugins: what `vmq-admin plugin` and programs work with. */
-export function pluginControl(manager: PluginManager, core: Core): PluginControl {
+export function pluginControl(
+  manager: PluginManager,
+  hooks: HookRegistry,
+  sessions: SessionManager,
+): PluginControl {
   const chains = (): Readonly<Record<string, readonly Link[]>> =>
-    core.hooks.chains as unknown as Readonly<Record<string, readonly Link[]>>;
+    hooks.chains as unknown as Readonly<Record<string, readonly Link[]>>;
   function sourceOf(name: string): string {
     const file = manager.list().find(({ plugin }) => plugin.name === name)?.file;
     if (file === undefined) return "program";
@@ -33,7 +37,7 @@ export function pluginControl(manager: PluginManager, core: Core): PluginControl
     explain: (query) => {
       // A client that is connected is asked for as it is.
       const { client_id = "", mountpoint = "" } = query;
-      const known = core.manager.find(mountpoint, client_id);
+      const known = sessions.find(mountpoint, client_id);
       const username = query.username ?? known?.username;
       return explainChain(chains()[query.hook] ?? [], {
         context: known?.context ?? {},

@@ -1,7 +1,7 @@
 import { readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
+import type { PluginSource } from "../hooks/configured.ts";
 import type { Logger } from "../logger.ts";
-import type { PluginSource } from "./configured.ts";
 
 /** Fast enough for a person who saves a file; polling sees every kind of replacement on every disk. */
 const LOOK_MS = 300;
