@@ -1,4 +1,5 @@
-import type { Plugin } from "./hooks/types.ts";
+import type { AnyPlugin, PluginCommand } from "./hooks/define-plugin.ts";
+import type { ExplainQuery, Explanation, ShownLink, Unreachable } from "./hooks/explain.ts";
 
 /** What a caller may ask of `createBroker`. */
 export interface BrokerOptions {
@@ -8,7 +9,8 @@ export interface BrokerOptions {
   configFile?: string;
   /** Folder of the embedded store; without one messages live in memory. */
   dataDir?: string;
-  plugins?: readonly Plugin[];
+  /** Plugins of the program, made with `definePlugin` or plain `{ name, hooks }`. */
+  plugins?: readonly AnyPlugin[];
   /** Log level of the console, default `error` for embedded brokers. */
   logLevel?: "silent" | "error" | "warn" | "info" | "debug";
 }
@@ -27,6 +29,24 @@ export interface SessionInfo {
   queue_size: number;
   inflight: number;
   subscriptions: { topic: string; qos: number }[];
+}
+
+/** Handles plugins while the broker runs; no client's connection is touched. */
+export interface PluginControl {
+  /** Loads and starts a bundled plugin, or the one at `path`; it goes to the end of the chains. */
+  enable(name: string, path?: string): Promise<void>;
+  /** False = no such plugin. */
+  disable(name: string): boolean;
+  /** Loads a plugin's files again in its place; rejects and keeps the old version when that fails. */
+  reload(name: string): Promise<void>;
+  /** Each hook's chain in call order. */
+  show(filter?: { plugin?: string; hook?: string }): ShownLink[];
+  /** Asks a chain without a client: what each plugin says to this request. */
+  explain(query: ExplainQuery): Promise<Explanation>;
+  /** Plugins that are never asked, since one before them always answers. */
+  unreachable(): Unreachable[];
+  /** Commands that plugins added to `vmq-admin`. */
+  commands(): PluginCommand[];
 }
 
 /** A running broker. */
@@ -50,8 +70,11 @@ export interface Broker {
   /** Changes a live setting, as `vmq-admin set`. */
   set(key: string, value: string): void;
   stopListener(kind: string, name: string, options?: { killSessions?: boolean }): Promise<boolean>;
-  enablePlugin(plugin: Plugin): void;
+  /** Adds a plugin of the program that needs no start, at the end of the chains. */
+  enablePlugin(plugin: AnyPlugin): void;
   disablePlugin(name: string): boolean;
+  /** Plugins as `vmq-admin plugin` handles them. */
+  readonly plugins: PluginControl;
   /** Runs an admin command as typed after `vmq-admin`. */
   control(
     command: string,

@@ -1,15 +1,17 @@
 import { join } from "node:path";
 import { Admin } from "./admin/commands.ts";
-import { aggregate, collectSeries, seriesKey } from "./admin/metrics.ts";
+import { aggregate, collectSeries, type MetricSources, seriesKey } from "./admin/metrics.ts";
+import { pluginControl } from "./admin/plugin-control.ts";
 import { publishSystree } from "./admin/systree.ts";
-import type { Broker, BrokerOptions, SessionInfo } from "./broker-types.ts";
+import type { Broker, BrokerOptions, PluginControl, SessionInfo } from "./broker-types.ts";
 import { singleNode } from "./cluster/single.ts";
-import { loadConfig } from "./config/load.ts";
 import type { Config } from "./config/types.ts";
 import { Counters } from "./counters.ts";
 import { NautilusError } from "./errors.ts";
+import { loadConfigured, type PluginSource } from "./hooks/configured.ts";
+import type { AnyPlugin } from "./hooks/define-plugin.ts";
+import { PluginManager } from "./hooks/plugin-manager.ts";
 import { HookRegistry } from "./hooks/registry.ts";
-import type { Plugin } from "./hooks/types.ts";
 import { createListener } from "./listeners/listener.ts";
 import type { Listener, ListenerSettings, Transport } from "./listeners/types.ts";
 import { createLogger, type Logger } from "./logger.ts";
@@ -18,6 +20,7 @@ import { Commits } from "./session/commits.ts";
 import type { Core } from "./session/core.ts";
 import { SessionManager } from "./session/manager.ts";
 import { Flusher } from "./session/outbox.ts";
+import { pluginCalls } from "./session/plugin-calls.ts";
 import { reauthorize } from "./session/reauthorize.ts";
 import { Session } from "./session/session.ts";
 import { sessionSettings } from "./session/settings.ts";
@@ -30,32 +33,42 @@ import { TimerWheel } from "./timers.ts";
 export interface LoadedOptions {
   config: Config;
   logger: Logger;
-  plugins?: readonly Plugin[];
+  /** Loaded, not started. */
+  plugins?: readonly PluginSource[];
+  /**
+   * A broker inside a program allows what no plugin decides; one that runs from a configuration refuses
+   * it, as VerneMQ.
+   */
+  isEmbedded?: boolean;
 }
 
 /** Builds the parts, starts them in order and returns the running broker. */
 export async function createBroker(options: BrokerOptions | LoadedOptions): Promise<Broker> {
-  const loaded = "config" in options ? options : loadEmbedded(options);
-  const broker = new RunningBroker(loaded.config, loaded.logger);
+  const loaded = "config" in options ? options : await loadEmbedded(options);
+  const broker = new RunningBroker(loaded);
   await broker.start(loaded.plugins ?? []);
   return broker;
 }
 
-function loadEmbedded(options: BrokerOptions): LoadedOptions {
+async function loadEmbedded(options: BrokerOptions): Promise<LoadedOptions> {
   const hasStore = options.dataDir !== undefined;
-  const { config, errors } = loadConfig({
-    isEmbedded: options.configFile === undefined,
-    ...(options.configFile === undefined ? {} : { file: options.configFile }),
-    values: { ...(hasStore ? {} : { "store.type": "memory" }), ...options.settings },
-    ...(options.dataDir === undefined ? {} : { dataDir: options.dataDir }),
-    plugins: (options.plugins ?? []).map((plugin) => plugin.name),
-  });
+  const isEmbedded = options.configFile === undefined;
+  const { config, errors, plugins } = await loadConfigured(
+    {
+      isEmbedded,
+      ...(options.configFile === undefined ? {} : { file: options.configFile }),
+      values: { ...(hasStore ? {} : { "store.type": "memory" }), ...options.settings },
+      ...(options.dataDir === undefined ? {} : { dataDir: options.dataDir }),
+    },
+    options.plugins,
+  );
   if (config === undefined)
     throw new NautilusError("CONFIG_INVALID", { errors: errors.join("\n") });
   return {
     config,
     logger: createLogger({ level: options.logLevel ?? "error" }),
-    plugins: options.plugins ?? [],
+    plugins,
+    isEmbedded,
   };
 }
 
@@ -65,22 +78,28 @@ class RunningBroker implements Broker {
   private readonly core: Core;
   private readonly store: Store;
   private readonly admin: Admin;
+  private readonly pluginManager: PluginManager;
   private readonly timers: NodeJS.Timeout[] = [];
+  readonly plugins: PluginControl;
   private listeners: Listener[] = [];
   private closing: Promise<void> | undefined;
 
-  constructor(config: Config, log: Logger) {
+  constructor({ config, logger: log, isEmbedded = false }: LoadedOptions) {
     this.config = config;
     this.log = log;
     this.store = buildStore(config, log);
     const counters = new Counters();
-    const hooks = new HookRegistry((plugin, hook, failure) => {
-      log.limited(`plugin failed ${hook}`, 1).error("plugin call failed", {
-        plugin,
-        hook,
-        cause: failure instanceof Error ? failure.message : String(failure),
-      });
-    });
+    const hooks = new HookRegistry(
+      (plugin, hook, failure) => {
+        const kind = failure instanceof NautilusError ? failure.code : "";
+        log.limited(`plugin failed ${plugin} ${hook} ${kind}`, 1).error("plugin call failed", {
+          plugin,
+          hook,
+          cause: failure instanceof Error ? failure.message : String(failure),
+        });
+      },
+      { denyWithoutAuthorizer: !isEmbedded },
+    );
     const router = new Router(this.store, counters, {
       topicDepthMax: config.int("topic_max_depth"),
       overlappingOnce: config.text("overlapping_subscriptions") === "once",
@@ -104,14 +123,21 @@ class RunningBroker implements Broker {
     // The manager is one of the parts it works with.
     this.core = Object.assign(core, { manager: undefined as unknown as SessionManager });
     Object.assign(this.core, { manager: new SessionManager(this.core) });
+    this.pluginManager = new PluginManager({
+      hooks,
+      config,
+      log,
+      callsOf: (name) => pluginCalls(this.core, name),
+    });
+    this.plugins = pluginControl(this.pluginManager, hooks, this.core.manager);
     this.admin = new Admin(this);
   }
 
-  async start(plugins: readonly Plugin[]): Promise<void> {
+  async start(plugins: readonly PluginSource[]): Promise<void> {
     const { core, config } = this;
-    core.hooks.enableAll(plugins);
-    config.onChange(() => {
+    config.onChange((key) => {
       core.settings = sessionSettings(config);
+      core.hooks.tell("change_config", { settings: [{ key, value: config.value(key) }] });
     });
     core.wheel.onFailure = (failure) => {
       this.log.error("internal error in a timer", {
@@ -122,6 +148,7 @@ class RunningBroker implements Broker {
     try {
       core.wheel.start();
       await core.manager.restore();
+      await this.pluginManager.startAll(plugins);
       this.listeners = config.listeners.map((settings) => this.buildListener(settings));
       await Promise.all(this.listeners.map((listener) => this.startListener(listener)));
     } catch (error) {
@@ -133,7 +160,12 @@ class RunningBroker implements Broker {
       this.log.error("retained messages could not be read", { cause: String(cause) });
     });
     this.startJobs();
-    this.warnAboutAnonymous(plugins);
+    this.warnAboutAnonymous();
+    for (const { hook, plugin, behind, why } of this.plugins.unreachable()) {
+      this.log.warn(`plugin ${plugin} is never asked ${hook}: ${behind} before it ${why}`, {
+        hint: `give ${plugin} a lower plugins.${plugin}.priority, or change ${behind}`,
+      });
+    }
   }
 
   private buildListener(settings: ListenerSettings): Listener {
@@ -186,7 +218,7 @@ class RunningBroker implements Broker {
         qos: config.int("systree_qos"),
         retain: config.flag("systree_retain"),
       };
-      this.every(intervalMs, () => publishSystree(core.router, core, options));
+      this.every(intervalMs, () => publishSystree(core.router, this.metricSources(), options));
     }
     const expireS = config.int("expire_retain_cache");
     if (expireS > 0) this.every(expireS * 1000, () => core.router.retained.dropExpired(Date.now()));
@@ -198,15 +230,29 @@ class RunningBroker implements Broker {
     this.timers.push(timer);
   }
 
-  private warnAboutAnonymous(plugins: readonly Plugin[]): void {
-    const skipped = plugins.filter(
-      ({ hooks }) => hooks.auth_on_register ?? hooks.auth_on_register_m5 ?? hooks.on_auth_m5,
-    );
+  private warnAboutAnonymous(): void {
+    const skipped = this.pluginManager
+      .list()
+      .filter(
+        ({ plugin: { name, hooks } }) =>
+          (hooks.auth_on_register ?? hooks.auth_on_register_m5 ?? hooks.on_auth_m5) !== undefined &&
+          this.isWanted(name),
+      );
     if (this.core.settings.allowAnonymous !== "on" || skipped.length === 0) return;
     this.log.warn("allow_anonymous = on: these plugins are not asked who may connect", {
-      plugins: skipped.map((plugin) => plugin.name).join(", "),
+      plugins: skipped.map(({ plugin }) => plugin.name).join(", "),
       hint: "use allow_anonymous = off, or hooks to ask them and accept when none answers",
     });
+  }
+
+  /** False for a plugin that is on by default only, without a word about it in the configuration. */
+  private isWanted(name: string): boolean {
+    const file = this.pluginManager.list().find(({ plugin }) => plugin.name === name)?.file;
+    const isBundled = file?.isBundled === true;
+    const { config } = this;
+    return (
+      !isBundled || config.isWritten(`plugins.${name}`) || config.keysBelow(`${name}.`).length > 0
+    );
   }
 
   // ---- what callers see
@@ -222,13 +268,17 @@ class RunningBroker implements Broker {
   }
 
   metrics(): Record<string, number> {
-    return Object.fromEntries(aggregate(collectSeries(this.core)));
+    return Object.fromEntries(aggregate(collectSeries(this.metricSources())));
   }
 
   metricSeries(): Record<string, number> {
     return Object.fromEntries(
-      collectSeries(this.core).map((series) => [seriesKey(series), series.value]),
+      collectSeries(this.metricSources()).map((series) => [seriesKey(series), series.value]),
     );
+  }
+
+  private metricSources(): MetricSources {
+    return { ...this.core, pluginSeries: () => this.pluginManager.series() };
   }
 
   sessions(): SessionInfo[] {
@@ -315,12 +365,12 @@ class RunningBroker implements Broker {
     return true;
   }
 
-  enablePlugin(plugin: Plugin): void {
-    this.core.hooks.enable(plugin);
+  enablePlugin(plugin: AnyPlugin): void {
+    this.pluginManager.add(plugin);
   }
 
   disablePlugin(name: string): boolean {
-    return this.core.hooks.disable(name);
+    return this.pluginManager.disable(name);
   }
 
   control(
@@ -340,6 +390,7 @@ class RunningBroker implements Broker {
     const stopped = Promise.allSettled(this.listeners.map((listener) => listener.stop()));
     this.core.manager.stop();
     await stopped;
+    await this.pluginManager.stopAll();
     await this.store.close();
     this.core.wheel.stop();
     this.log.flush();

@@ -2,9 +2,12 @@ import { readFileSync } from "node:fs";
 import { READY } from "./admin/background.ts";
 import { type ControlAnswer, startControlServer } from "./admin/control.ts";
 import { claimDataDir } from "./admin/pid-file.ts";
-import { type Loaded, type LoadOptions, loadConfig } from "./config/load.ts";
+import { watchPlugins } from "./admin/plugin-watch.ts";
+import type { PluginControl } from "./broker-types.ts";
+import type { LoadOptions } from "./config/load.ts";
 import type { Config } from "./config/types.ts";
 import { NautilusError } from "./errors.ts";
+import { type Configured, loadConfigured, type PluginSource } from "./hooks/configured.ts";
 import type { ListenerSettings } from "./listeners/types.ts";
 import { createLogger, type Logger, type LogLevel } from "./logger.ts";
 
@@ -14,10 +17,15 @@ export interface RunningBroker {
   control(command: string, args: readonly string[]): Promise<ControlAnswer>;
   /** Stops listening, tells the clients, flushes and closes the store. */
   close(): Promise<void>;
+  readonly plugins?: Pick<PluginControl, "reload">;
 }
 
 /** Builds the broker; the door is core/broker.ts. */
-export type BuildBroker = (options: { config: Config; logger: Logger }) => Promise<RunningBroker>;
+export type BuildBroker = (options: {
+  config: Config;
+  logger: Logger;
+  plugins: readonly PluginSource[];
+}) => Promise<RunningBroker>;
 
 export interface ConsoleOptions {
   readonly load: LoadOptions;
@@ -31,6 +39,8 @@ export interface ConsoleOptions {
     exit(code: number): never;
   };
   readonly createLogger?: typeof createLogger;
+  /** `--watch`: plugins are loaded again when their files change. */
+  readonly watch?: boolean;
 }
 
 /** Below this a busy broker runs into the limit, whatever the listeners allow. */
@@ -40,7 +50,7 @@ const OTHER_FILES = 256;
 
 /** Runs the broker in the foreground until a signal ends it; gives the exit code. */
 export async function runConsole(options: ConsoleOptions): Promise<number> {
-  const loaded = loadConfig(options.load);
+  const loaded = await loadConfigured(options.load);
   const { config } = loaded;
   if (config === undefined) {
     options.writeError(loaded.errors.map((line) => `${line}\n`).join(""));
@@ -63,7 +73,7 @@ export async function runConsole(options: ConsoleOptions): Promise<number> {
 
 async function runClaimed(
   config: Config,
-  loaded: Loaded,
+  loaded: Configured,
   logger: Logger,
   options: ConsoleOptions,
 ): Promise<number> {
@@ -73,7 +83,7 @@ async function runClaimed(
     warnAboutOpenFiles(config.listeners, logger);
     if (config.isFirstRun) logger.warn(firstRunLine(config));
     const stopped = stopSignal(options);
-    const broker = await options.build({ config, logger });
+    const broker = await options.build({ config, logger, plugins: loaded.plugins });
     const control = await startControlServer(config.dataDir, async ({ command, args }) =>
       command === "ping" && args.length === 0
         ? { exit: 0, stdout: "pong\n", stderr: "" }
@@ -82,8 +92,14 @@ async function runClaimed(
       await broker.close();
       throw error;
     });
+    const { plugins } = broker;
+    const unwatch =
+      options.watch === true && plugins !== undefined
+        ? watchPlugins(loaded.plugins, (name) => plugins.reload(name), logger)
+        : undefined;
     options.process.send?.(READY);
     const signal = await stopped;
+    unwatch?.();
     logger.info("stopping", { signal });
     await control.close();
     await broker.close();

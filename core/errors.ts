@@ -64,6 +64,34 @@ export const ERROR_TABLE = {
     message: "plugin {plugin} has a function for an unknown hook {hook}",
     hint: "Use one of the hook names of the plugin reference, such as auth_on_publish_m5.",
   },
+  HOOK_ANSWER_INVALID: {
+    message: "plugin {plugin}, {hook}: {field} {reason}",
+    hint: "The client was refused. plugins/MODIFIERS.md lists what each hook may answer.",
+  },
+  HOOK_TIMEOUT: {
+    message: "plugin {plugin}, {hook}: no answer within {timeoutMs} ms",
+    hint: "Find out what the plugin waits for, or set plugins.<name>.hook_timeout.",
+  },
+  HOOK_SUSPENDED: {
+    message: "plugin {plugin}, {hook}: not asked for a while after repeated failures",
+    hint: "Its clients are refused or, with plugins.<name>.on_error = next, left to the next plugin.",
+  },
+  PLUGIN_INVALID: {
+    message: "plugin {plugin}: {reason}",
+    hint: "plugins/README.md shows how a plugin is written.",
+  },
+  PLUGIN_NOT_FOUND: {
+    message: "plugin_not_found: {plugin}: {reason}",
+    hint: "Name a bundled plugin, or a file, a folder or an installed package with plugins.<name>.path.",
+  },
+  PLUGIN_LOAD_FAILED: {
+    message: "plugin {plugin} cannot be loaded from {file}: {reason}",
+    hint: "Correct the file. A broker that runs keeps the version it has.",
+  },
+  PLUGIN_START_FAILED: {
+    message: "plugin {plugin} ({file}) did not start: {reason}",
+    hint: "Correct its settings or its file. A broker that runs keeps the version it has.",
+  },
   // core/main and core/broker
   DATA_DIR_IN_USE: {
     message: "data directory {dir} is in use by process {pid}",

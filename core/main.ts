@@ -9,6 +9,7 @@ import { checkConfig, describeKey, showConfig } from "./config/explain.ts";
 import type { LoadOptions } from "./config/load.ts";
 import type { BuildBroker, ConsoleOptions } from "./console.ts";
 import { NautilusError } from "./errors.ts";
+import { loadConfigured } from "./hooks/configured.ts";
 
 /** The world around the command, so that tests can give another one. */
 export interface MainOptions {
@@ -80,13 +81,15 @@ export async function main(options: MainOptions): Promise<number> {
   program
     .command("console")
     .description("run in the foreground")
-    .action(async () => {
+    .option("--watch", "load plugins again when their files change, for their authors")
+    .action(async (own: { watch?: boolean }) => {
       const { runConsole } = await import("./console.ts");
       exit = await runConsole({
         load: load(),
         build: options.build ?? (await importBroker()),
         writeError: options.writeError,
         process: options.process,
+        watch: own.watch === true,
       });
     });
   program
@@ -122,30 +125,30 @@ export async function main(options: MainOptions): Promise<number> {
   program
     .command("chkconfig")
     .description("the same as config check")
-    .action(say(() => checkConfig(load())));
+    .action(say(async () => checkConfig(load(), await loadConfigured(load()))));
 
   const config = program.command("config").description("look at the configuration");
   for (const name of ["check", "generate"]) {
     config
       .command(name)
       .description("print all errors; exit code 1 if there are any")
-      .action(say(() => checkConfig(load())));
+      .action(say(async () => checkConfig(load(), await loadConfigured(load()))));
   }
   config
     .command("show")
     .option("--effective", "with all defaults")
     .description("print what is set, each with its origin")
     .action((own: { effective?: boolean }) =>
-      say(() => showConfig(load(), own.effective === true))(),
+      say(async () => showConfig(load(), own.effective === true, await loadConfigured(load())))(),
     );
   config
     .command("effective")
     .description("the same as config show --effective")
-    .action(say(() => showConfig(load(), true)));
+    .action(say(async () => showConfig(load(), true, await loadConfigured(load()))));
   config
     .command("describe <key>")
     .description("print what a key means and accepts")
-    .action(say((key = "") => describeKey(load(), key)));
+    .action(say(async (key = "") => describeKey(load(), key, await loadConfigured(load()))));
 
   try {
     await program.parseAsync([...options.argv], { from: "user" });

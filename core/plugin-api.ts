@@ -1,4 +1,7 @@
 /** Door for plugins: the only file of the core that a plugin imports. */
 export { NautilusError } from "./errors.ts";
+export * from "./hooks/define-plugin.ts";
+export type { PluginSetting, PluginSettings, SettingValues } from "./hooks/plugin-settings.ts";
 export type * from "./hooks/types.ts";
+export type { Logger } from "./logger.ts";
 export { contains, matches, parseShared, validateFilter } from "./mqtt/topics.ts";

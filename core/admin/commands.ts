@@ -1,26 +1,12 @@
-import Table from "cli-table3";
 import type { Broker, SessionInfo } from "../broker-types.ts";
+import { type AdminTarget, type Command, table, UsageError } from "./command.ts";
+import { PLUGIN_COMMANDS } from "./plugin-commands.ts";
 
 export interface Answer {
   readonly exit: number;
   readonly stdout: string;
   readonly stderr: string;
 }
-
-/** What the commands need beyond the broker's public face. */
-export interface AdminTarget extends Broker {
-  listenerInfo(): { kind: string; name: string; address: string; port: number; open: number }[];
-}
-
-interface Command {
-  readonly path: readonly string[];
-  readonly usage: string;
-  readonly help: string;
-  run(target: AdminTarget, args: ReadonlyMap<string, string>): string | Promise<string>;
-}
-
-/** An error the command answers with; exit code 1. */
-class UsageError extends Error {}
 
 const COMMANDS: readonly Command[] = [
   {
@@ -130,10 +116,17 @@ export class Admin {
     this.target = target;
   }
 
+  private ofPlugins(): Command[] {
+    return this.target.plugins
+      .commands()
+      .map((command) => ({ ...command, run: (_, args) => command.run(args) }));
+  }
+
   async run(words: readonly string[]): Promise<Answer> {
     const given = words.filter((word) => word !== "");
-    const command = COMMANDS.filter(({ path }) => path.every((word, i) => given[i] === word)).at(0);
-    if (command === undefined) return unknown(given);
+    const commands = [...COMMANDS, ...PLUGIN_COMMANDS, ...this.ofPlugins()];
+    const command = commands.find(({ path }) => path.every((word, i) => given[i] === word));
+    if (command === undefined) return unknown(given, commands);
     const args = parseArguments(given.slice(command.path.length));
     if (args.has("help") || args.has("h")) {
       return {
@@ -152,8 +145,11 @@ export class Admin {
   }
 }
 
-function unknown(given: readonly string[]): Answer {
-  const lines = COMMANDS.map(({ usage, help }) => `  ${usage}\n      ${help}\n`).join("");
+function unknown(
+  given: readonly string[],
+  commands: readonly { usage: string; help: string }[],
+): Answer {
+  const lines = commands.map(({ usage, help }) => `  ${usage}\n      ${help}\n`).join("");
   const text = `Usage: vmq-admin <command>\n\n${lines}`;
   if (given.length === 0 || given[0] === "--help") return { exit: 0, stdout: text, stderr: "" };
   return { exit: 1, stdout: "", stderr: `unknown command: ${given.join(" ")}\n${text}` };
@@ -240,10 +236,4 @@ function showSessions(target: Broker, args: ReadonlyMap<string, string>): string
     columns,
     rows.map((session) => columns.map((column) => String(session[column] ?? ""))),
   );
-}
-
-function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
-  const drawn = new Table({ head: [...head], style: { head: [], border: [] } });
-  for (const row of rows) drawn.push([...row]);
-  return `${drawn.toString()}\n`;
 }

@@ -1,4 +1,5 @@
 import type { ByVersion, Counters, ReasonCounter } from "../counters.ts";
+import type { HookRegistry } from "../hooks/registry.ts";
 import { reasonName } from "../mqtt/reason-codes.ts";
 import type { Router } from "../routing/router.ts";
 import type { SessionManager } from "../session/manager.ts";
@@ -8,6 +9,9 @@ export interface MetricSources {
   readonly counters: Counters;
   readonly router: Router;
   readonly manager: SessionManager;
+  readonly hooks: HookRegistry;
+  /** Metrics that plugins registered. */
+  readonly pluginSeries?: () => Iterable<{ name: string; value: number }>;
 }
 
 export interface Series {
@@ -64,7 +68,8 @@ const RETURN_CODES = [
 ] as const;
 
 /** Every series of the broker with VerneMQ's names and labels (metrics.md). */
-export function collectSeries({ counters, router, manager }: MetricSources): Series[] {
+export function collectSeries(sources: MetricSources): Series[] {
+  const { counters, router, manager } = sources;
   const series: Series[] = [];
   const plain = (name: string, value: number): void => {
     series.push({ name, labels: {}, value });
@@ -161,6 +166,15 @@ export function collectSeries({ counters, router, manager }: MetricSources): Ser
   plain("router_subscriptions", router.subscriptions);
   plain("retain_messages", router.retained.count);
   plain("retain_memory", router.retained.bytes);
+  for (const { plugin, hook, stats } of sources.hooks.stats()) {
+    const labels = { plugin, hook };
+    series.push({ name: "plugin_hook_calls", labels, value: stats.calls });
+    series.push({ name: "plugin_hook_refusals", labels, value: stats.error + stats.invalid });
+    series.push({ name: "plugin_hook_failures", labels, value: stats.failures });
+    series.push({ name: "plugin_hook_timeouts", labels, value: stats.timeouts });
+    series.push({ name: "plugin_hook_skipped", labels, value: stats.skipped });
+  }
+  for (const { name, value } of sources.pluginSeries?.() ?? []) plain(name, value);
   return series;
 }
 

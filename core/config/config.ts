@@ -1,7 +1,7 @@
 import { NautilusError } from "../errors.ts";
 import type { ListenerSettings } from "../listeners/types.ts";
 import { checkValue } from "./checks.ts";
-import { fillNames, keyWords, rowOf, SCHEMA, type SchemaRow } from "./schema.ts";
+import { fillNames, keyWords, type Schema, type SchemaRow } from "./schema.ts";
 import { type Support, supportOf } from "./support.ts";
 import type { Config, ConfigValue, Origin } from "./types.ts";
 import { unknownKey } from "./unknown-key.ts";
@@ -17,7 +17,13 @@ export interface Setting {
   readonly origin: Origin;
 }
 
+/** A setting of which nothing is known yet. */
+export type Unchecked = Pick<Setting, "key" | "text" | "origin">;
+
 export interface ConfigParts {
+  readonly schema: Schema;
+  /** Written for plugins that are off: checked when one is switched on. */
+  readonly unchecked: ReadonlyMap<string, Unchecked>;
   /** In the order in which they count; a key is there once. */
   readonly settings: ReadonlyMap<string, Setting>;
   readonly listeners: readonly ListenerSettings[];
@@ -49,7 +55,9 @@ export class LoadedConfig implements Config {
   readonly isFirstRun: boolean;
   readonly dataDir: string;
   readonly #settings: Map<string, Setting>;
-  readonly #cwd: string;
+  readonly cwd: string;
+  readonly #unchecked: Map<string, Unchecked>;
+  #schema: Schema;
   readonly #watchers: ((key: string) => void)[] = [];
   /** Names in use below a row's free name: "listener.tcp.$name" to its names. */
   readonly #names = new Map<string, Set<string>>();
@@ -60,7 +68,9 @@ export class LoadedConfig implements Config {
     this.isFirstRun = parts.isFirstRun;
     this.dataDir = parts.dataDir;
     this.#settings = new Map(parts.settings);
-    this.#cwd = parts.cwd;
+    this.cwd = parts.cwd;
+    this.#schema = parts.schema;
+    this.#unchecked = new Map(parts.unchecked);
     for (const setting of parts.settings.values()) {
       const family = familyOf(setting.row);
       if (family === undefined) continue;
@@ -72,7 +82,7 @@ export class LoadedConfig implements Config {
 
   flag(key: string): boolean {
     const value = this.value(key);
-    if (rowOf(key)?.type !== "flag") throw wrongType(key, "flag", value);
+    if (this.#schema.rowOf(key)?.type !== "flag") throw wrongType(key, "flag", value);
     return value === true;
   }
 
@@ -100,7 +110,7 @@ export class LoadedConfig implements Config {
   value(key: string): ConfigValue {
     const setting = this.#settings.get(key);
     if (setting !== undefined) return setting.value;
-    const row = rowOf(key);
+    const row = this.#schema.rowOf(key);
     if (row === undefined) throw new NautilusError("CONFIG_UNKNOWN_KEY", { key, reason: "" });
     return this.#isNameInUse(row, key) ? this.#defaultOf(row) : undefined;
   }
@@ -117,7 +127,7 @@ export class LoadedConfig implements Config {
       others.push(setting);
       written.set(setting.row, others);
     }
-    for (const row of SCHEMA) {
+    for (const row of this.#schema.rows) {
       yield* written.get(row) ?? [];
       if (row.default === undefined) continue;
       for (const key of this.#keysWithDefault(row)) {
@@ -133,14 +143,14 @@ export class LoadedConfig implements Config {
   }
 
   set(key: string, text: string): void {
-    const row = rowOf(key);
+    const row = this.#schema.rowOf(key);
     if (row === undefined) {
-      throw new NautilusError("CONFIG_UNKNOWN_KEY", { key, reason: unknownKey(key) });
+      throw new NautilusError("CONFIG_UNKNOWN_KEY", { key, reason: unknownKey(key, this.#schema) });
     }
     if (row.live !== true) throw new NautilusError("CONFIG_NOT_LIVE", { key });
     const reading = readValue(row, text);
     if (!reading.ok) throw refused(key, complaint(row, reading));
-    const problem = checkValue(row, text, this.#cwd);
+    const problem = checkValue(row, text, this.cwd);
     if (problem !== undefined) throw refused(key, problem);
     const support = supportOf(row);
     if (support.kind === "later" && !isAcceptedEarly(row, support, reading.value)) {
@@ -148,6 +158,32 @@ export class LoadedConfig implements Config {
     }
     this.#settings.set(key, { key, row, text, value: reading.value, origin: { kind: "set" } });
     for (const watcher of this.#watchers) watcher(key);
+  }
+
+  isWritten(key: string): boolean {
+    const setting = this.#settings.get(key);
+    return setting !== undefined && setting.origin.kind !== "default";
+  }
+
+  addRows(rows: readonly SchemaRow[]): void {
+    const schema = this.#schema.with(rows);
+    const found: Setting[] = [];
+    for (const { key } of rows) {
+      const raw = this.#unchecked.get(key) ?? this.#settings.get(key);
+      const row = schema.rowOf(key);
+      if (raw === undefined || row === undefined) continue;
+      const reading = readValue(row, raw.text);
+      if (!reading.ok) throw refused(key, complaint(row, reading));
+      const problem = checkValue(row, raw.text, this.cwd);
+      if (problem !== undefined) throw refused(key, problem);
+      found.push({ key, text: raw.text, origin: raw.origin, row, value: reading.value });
+    }
+    this.#schema = schema;
+    for (const { key } of rows) this.#defaults.delete(key);
+    for (const setting of found) {
+      this.#unchecked.delete(setting.key);
+      this.#settings.set(setting.key, setting);
+    }
   }
 
   onChange(listener: (key: string) => void): void {

@@ -1,5 +1,5 @@
 import { type Loaded, type LoadOptions, loadConfig, originText } from "./load.ts";
-import { allowedText, rowOf } from "./schema.ts";
+import { allowedText } from "./schema.ts";
 import { type Support, supportOf } from "./support.ts";
 import { unknownKey } from "./unknown-key.ts";
 
@@ -11,8 +11,7 @@ export interface Answer {
 }
 
 /** `config check`: notices and "config is OK", or all errors and exit code 1. */
-export function checkConfig(options: LoadOptions): Answer {
-  const loaded = loadConfig(options);
+export function checkConfig(options: LoadOptions, loaded = loadConfig(options)): Answer {
   const ok = loaded.config === undefined ? [] : ["config is OK"];
   return {
     exit: loaded.config === undefined ? 1 : 0,
@@ -25,8 +24,11 @@ export function checkConfig(options: LoadOptions): Answer {
  * `config show`: what was written, in file syntax with its origin; with `isEffective` also the
  * defaults, save those that only steer the Erlang machine.
  */
-export function showConfig(options: LoadOptions, isEffective: boolean): Answer {
-  const loaded = loadConfig(options);
+export function showConfig(
+  options: LoadOptions,
+  isEffective: boolean,
+  loaded = loadConfig(options),
+): Answer {
   if (loaded.config === undefined) return refusal(loaded);
   const shown: { setting: string; origin: string }[] = [];
   for (const { key, row, text, origin } of loaded.config.settings()) {
@@ -43,12 +45,15 @@ export function showConfig(options: LoadOptions, isEffective: boolean): Answer {
 }
 
 /** `config describe KEY`: its row, and the value in effect. */
-export function describeKey(options: LoadOptions, key: string): Answer {
-  const row = rowOf(key);
+export function describeKey(
+  options: LoadOptions,
+  key: string,
+  loaded = loadConfig(options),
+): Answer {
+  const row = loaded.schema.rowOf(key);
   if (row === undefined) {
-    return { exit: 1, stdout: "", stderr: lines([`${key}: ${unknownKey(key)}`]) };
+    return { exit: 1, stdout: "", stderr: lines([`${key}: ${unknownKey(key, loaded.schema)}`]) };
   }
-  const loaded = loadConfig(options);
   const facts: [name: string, text: string | undefined][] = [
     ["type", row.type],
     ["allowed", allowedText(row)],

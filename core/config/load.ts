@@ -2,12 +2,18 @@ import { existsSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import type { ListenerSettings } from "../listeners/types.ts";
 import { checkValue } from "./checks.ts";
-import { acceptedEarlyText, isAcceptedEarly, LoadedConfig, type Setting } from "./config.ts";
+import {
+  acceptedEarlyText,
+  isAcceptedEarly,
+  LoadedConfig,
+  type Setting,
+  type Unchecked,
+} from "./config.ts";
 import { readEnvironment } from "./environment.ts";
 import { isMqttKind, listenerSettings } from "./listener-settings.ts";
 import { readConfigFile, readReference } from "./parse.ts";
 import { relationFaults } from "./relations.ts";
-import { keyWords, rowOf, type SchemaRow } from "./schema.ts";
+import { keyWords, rowOf, type Schema, type SchemaRow, STANDARD_SCHEMA } from "./schema.ts";
 import { createSubstitution } from "./substitute.ts";
 import { type Support, supportOf as supportNow } from "./support.ts";
 import type { Origin } from "./types.ts";
@@ -31,6 +37,10 @@ export interface LoadOptions {
   isEmbedded?: boolean;
   /** Plugins that a program hands in; they count as enabled. */
   plugins?: readonly string[];
+  /** Settings of plugins. */
+  rows?: readonly SchemaRow[];
+  /** Plugins whose settings are not known, since they are off: theirs are accepted unseen. */
+  pluginsOff?: readonly string[];
   /** What this release supports; tests put another answer in. */
   supportOf?: (row: SchemaRow) => Support;
 }
@@ -41,10 +51,11 @@ export interface Loaded {
   /** One line each: `file:line: key: what is wrong, what is allowed, did you mean …`. */
   readonly errors: string[];
   readonly notices: string[];
+  readonly schema: Schema;
 }
 
 /** A setting before its key and value were looked at. */
-interface Raw {
+export interface Raw {
   readonly key: string;
   readonly text: string;
   readonly origin: Origin;
@@ -65,12 +76,18 @@ export function loadConfig(options: LoadOptions = {}): Loaded {
   const raws = isFirstRun ? withFirstRun(sources.raws) : sources.raws;
 
   const settings = new Map<string, Setting>();
+  const unchecked = new Map<string, Unchecked>();
   const byKind = new Map<Support, string[]>();
-  const substituted = createSubstitution((key) => raws.get(key)?.text ?? rowOf(key)?.default, env);
+  const schema = STANDARD_SCHEMA.with(options.rows ?? []);
+  const defaultOf = (key: string) => schema.rowOf(key)?.default;
+  const substituted = createSubstitution((key) => raws.get(key)?.text ?? defaultOf(key), env);
   for (const raw of raws.values()) {
-    const row = rowOf(raw.key);
+    const row = schema.rowOf(raw.key);
     if (row === undefined) {
-      errors.push(errorLine(raw, unknownKey(raw.key)));
+      const text = substituted(raw.key);
+      if (text.ok && options.pluginsOff?.includes(keyWords(raw.key)[0] ?? "") === true) {
+        unchecked.set(raw.key, { ...raw, text: text.text });
+      } else errors.push(errorLine(raw, unknownKey(raw.key, schema)));
       continue;
     }
     const text = substituted(raw.key);
@@ -98,7 +115,11 @@ export function loadConfig(options: LoadOptions = {}): Loaded {
     errors.push(errorLine(fault.setting, fault.wrong));
   }
   notices.push(...supportNotices(byKind));
-  if (errors.length > 0) return { errors: [...new Set(errors)], notices };
+  if (unchecked.size > 0) {
+    const keys = [...unchecked.keys()].join(", ");
+    notices.push(`settings of plugins that are off (accepted unchecked): ${keys}`);
+  }
+  if (errors.length > 0) return { errors: [...new Set(errors)], notices, schema };
 
   if (listeners.length === 0 && options.isEmbedded !== true) {
     notices.push("no MQTT listener is configured, so that no client can connect");
@@ -107,9 +128,18 @@ export function loadConfig(options: LoadOptions = {}): Loaded {
   const dataDir = resolve(cwd, options.dataDir ?? env.NAUTILUS_DATA_DIR ?? "data");
   Object.freeze(listeners);
   return {
-    config: new LoadedConfig({ settings, listeners, isFirstRun, dataDir, cwd }),
+    config: new LoadedConfig({
+      settings,
+      listeners,
+      isFirstRun,
+      dataDir,
+      cwd,
+      schema,
+      unchecked,
+    }),
     errors: [],
     notices,
+    schema,
   };
 }
 
@@ -129,7 +159,7 @@ export function originText(origin: Origin): string {
   }
 }
 
-function errorLine(raw: { key: string; origin: Origin }, wrong: string): string {
+export function errorLine(raw: { key: string; origin: Origin }, wrong: string): string {
   const separator = raw.origin.kind === "set" ? " " : ": ";
   return `${originText(raw.origin)}${separator}${raw.key}: ${wrong}`;
 }
@@ -144,7 +174,7 @@ export function findConfigFile(options: LoadOptions, cwd: string): string | unde
 }
 
 /** All settings by key, the one that wins; a later mention moves a key to the end. */
-function readSources(
+export function readSources(
   options: LoadOptions,
   cwd: string,
   env: NodeJS.ProcessEnv,
@@ -248,7 +278,8 @@ function isEnabled(
   const row = rowOf(`plugins.${name}`);
   if (row === undefined || supportOf(row).kind === "later") return false;
   const written = settings.get(`plugins.${name}`);
-  return written === undefined ? row.default === "on" : written.value === true;
+  if (written !== undefined) return written.value === true;
+  return row.default === "on" && options.isEmbedded !== true;
 }
 
 /** Collects keys that get a notice, by their support. */

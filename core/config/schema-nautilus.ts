@@ -3,6 +3,32 @@ import type { SchemaRow } from "./schema.ts";
 /** Keys that VerneMQ does not have, and those of its older releases that still stand in many files. */
 export const NAUTILUS_ROWS: readonly SchemaRow[] = [
   {
+    key: "plugins.$name.hook_timeout",
+    type: "integer",
+    unit: "ms",
+    min: 1,
+    example: "5000",
+    since: "nautilus",
+    doc: "Milliseconds a plugin may take to answer a hook, 5000 if not set; then on_error decides.",
+  },
+  {
+    key: "plugins.$name.on_error",
+    type: "enum",
+    values: ["deny", "next"],
+    example: "deny",
+    since: "nautilus",
+    doc:
+      "What counts when a plugin throws or does not answer in time: deny refuses, next asks the " +
+      "plugin behind it.",
+  },
+  {
+    key: "plugins.$name.v5_compat",
+    type: "flag",
+    example: "off",
+    since: "nautilus",
+    doc: "Ask a plugin that has only the hook of MQTT 3 about MQTT 5 clients, too; on if not set.",
+  },
+  {
     key: "allow_multiple_sessions",
     type: "flag",
     default: "off",

@@ -12,7 +12,7 @@ export const PLUGIN_ROWS: readonly SchemaRow[] = [
     key: "plugins.$name.path",
     type: "directory",
     example: "/path/to/myplugin",
-    doc: "Directory with a plugin that is not shipped with the broker.",
+    doc: "Folder, file or installed package of a plugin that is not shipped with the broker.",
   },
   {
     key: "plugins.$name.priority",

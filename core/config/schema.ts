@@ -73,33 +73,55 @@ export function keyWords(key: string): string[] {
   return key.split(/(?<!\\)\./);
 }
 
-const EXACT = new Map<string, SchemaRow>();
-/** Rows with free names by their number of words. */
-const FREE = new Map<number, { row: SchemaRow; words: readonly string[]; free: number }[]>();
+/** Rows by key; one for VerneMQ's and our own settings, more where plugins bring settings of theirs. */
+export class Schema {
+  readonly rows: readonly SchemaRow[];
+  readonly #exact = new Map<string, SchemaRow>();
+  /** Rows with free names by their number of words. */
+  readonly #free = new Map<number, { row: SchemaRow; words: readonly string[]; free: number }[]>();
 
-for (const row of SCHEMA) {
-  if (!row.key.includes("$")) {
-    EXACT.set(row.key, row);
-    continue;
+  constructor(rows: readonly SchemaRow[]) {
+    this.rows = rows;
+    for (const row of rows) {
+      if (!row.key.includes("$")) {
+        this.#exact.set(row.key, row);
+        continue;
+      }
+      const words = keyWords(row.key);
+      const free = words.filter((word) => word.startsWith("$")).length;
+      const others = this.#free.get(words.length) ?? [];
+      others.push({ row, words, free });
+      // The row with the fewest free names is the most specific one and is tried first.
+      others.sort((a, b) => a.free - b.free);
+      this.#free.set(words.length, others);
+    }
   }
-  const words = keyWords(row.key);
-  const free = words.filter((word) => word.startsWith("$")).length;
-  const others = FREE.get(words.length) ?? [];
-  others.push({ row, words, free });
-  // The row with the fewest free names is the most specific one and is tried first.
-  others.sort((a, b) => a.free - b.free);
-  FREE.set(words.length, others);
+
+  /** The row of a written key; a fixed key wins over one with free names. Undefined = unknown key. */
+  rowOf(key: string): SchemaRow | undefined {
+    const exact = this.#exact.get(key);
+    if (exact !== undefined) return exact;
+    const words = keyWords(key);
+    const candidates = this.#free.get(words.length) ?? [];
+    return candidates.find((candidate) =>
+      candidate.words.every((word, index) => word.startsWith("$") || word === words[index]),
+    )?.row;
+  }
+
+  /** With the rows of plugins; they replace older ones of plugins, never the broker's. */
+  with(rows: readonly SchemaRow[]): Schema {
+    if (rows.length === 0) return this;
+    const added = rows.filter(({ key }) => STANDARD_SCHEMA.#exact.get(key) === undefined);
+    const keys = new Set(added.map(({ key }) => key));
+    return new Schema([...this.rows.filter(({ key }) => !keys.has(key)), ...added]);
+  }
 }
 
-/** The row of a written key; a fixed key wins over one with free names. Undefined = unknown key. */
+export const STANDARD_SCHEMA = new Schema(SCHEMA);
+
+/** The row of a key of the broker and its bundled plugins. */
 export function rowOf(key: string): SchemaRow | undefined {
-  const exact = EXACT.get(key);
-  if (exact !== undefined) return exact;
-  const words = keyWords(key);
-  const candidates = FREE.get(words.length) ?? [];
-  return candidates.find((candidate) =>
-    candidate.words.every((word, index) => word.startsWith("$") || word === words[index]),
-  )?.row;
+  return STANDARD_SCHEMA.rowOf(key);
 }
 
 /** The row's key with the free names of a written key (of as many words) put in. */

@@ -1,4 +1,5 @@
 import type { ListenerSettings } from "../listeners/types.ts";
+import type { SchemaRow } from "./schema.ts";
 
 /** Where a value came from, for `config show --effective` and error messages. */
 export type Origin =
@@ -31,6 +32,15 @@ export interface Config {
   readonly dataDir: string;
   /** Changes a live (`runtime_settable`) setting; throws a coded error naming the key otherwise. */
   set(key: string, text: string): void;
+  /** True when somebody wrote the key; false for its default. */
+  isWritten(key: string): boolean;
+  /** What relative paths start from. */
+  readonly cwd: string;
+  /**
+   * Adds the settings of a plugin that is switched on or reloaded while the broker runs, and checks
+   * what was written for it; throws CONFIG_VALUE_REFUSED and changes nothing if that is wrong.
+   */
+  addRows(rows: readonly SchemaRow[]): void;
   /** Called after a live setting changed. */
   onChange(listener: (key: string) => void): void;
 }

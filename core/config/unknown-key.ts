@@ -1,5 +1,5 @@
 import { nearest } from "./nearest.ts";
-import { fillNames, keyWords, SCHEMA } from "./schema.ts";
+import { fillNames, keyWords, type Schema, STANDARD_SCHEMA } from "./schema.ts";
 
 /** Names that VerneMQ's documentation shows but no release knew, with the right ones. */
 const MISNAMED: Readonly<Record<string, string>> = {
@@ -8,9 +8,9 @@ const MISNAMED: Readonly<Record<string, string>> = {
 };
 
 /** What is wrong with an unknown key, with the nearest known ones. */
-export function unknownKey(key: string): string {
+export function unknownKey(key: string, schema: Schema = STANDARD_SCHEMA): string {
   const words = keyWords(key);
-  const candidates = SCHEMA.map((row) =>
+  const candidates = schema.rows.map((row) =>
     row.key.includes("$") && keyWords(row.key).length === words.length
       ? fillNames(row.key, words)
       : row.key,

@@ -1,49 +1,98 @@
+import { NautilusError } from "../errors.ts";
+import type { Breaker } from "./breaker.ts";
+import type { CheckedAnswer } from "./modifiers.ts";
+import { type HookStats, SAMPLE_MASK } from "./stats.ts";
 import type { ConditionalHook, HookArgs, HookModifiers, HookName, Verdict } from "./types.ts";
 
-/** One plugin's function for one hook, in call order. */
-export interface Link<H extends HookName = HookName> {
+/** What the chain knows of a plugin's hook whatever its arguments are. */
+interface LinkState {
   readonly plugin: string;
+  /** The plugin's hook that answers: for MQTT 5 perhaps its 3.x hook (compat.ts). */
+  readonly answeredBy: HookName;
+  readonly priority: number | undefined;
+  /** Brings an answer of a conditional hook into one form. */
+  readonly check: (answer: unknown) => CheckedAnswer<ConditionalHook>;
+  readonly timeoutMs: number;
+  readonly onError: "deny" | "next";
+  readonly stats: HookStats;
+  readonly breaker: Breaker;
+}
+
+/** One plugin's function for one hook, in call order. */
+export interface Link<H extends HookName = HookName> extends LinkState {
+  /** The hook that is asked. */
   readonly hook: H;
   readonly call: (args: HookArgs[H]) => unknown;
 }
 
+/** The answer of a whole chain. */
 export type ChainVerdict<H extends ConditionalHook> = Exclude<Verdict<HookModifiers[H]>, "next">;
 
 /** Answer when every plugin said next. VerneMQ's reason names. */
 export const CHAIN_EXHAUSTED = { error: "plugin_chain_exhausted" } as const;
 /** Answer when no plugin implements the hook. */
 export const NO_HOOK = { error: "no_matching_hook_found" } as const;
-/** Answer in place of a plugin that threw, rejected, or did not answer in time. Never an acceptance. */
+/**
+ * Answer when a plugin threw, rejected, or did not answer in time, and no other plugin answered in its
+ * place. Never an acceptance.
+ */
 export const PLUGIN_FAILED = { error: "plugin_error" } as const;
 
-/** Deadline of one plugin call that returned a promise. */
+/** Deadline of a call that returned a promise, unless the plugin has its own. */
 export const HOOK_TIMEOUT_MS = 5_000;
 
 export type FailureReport = (plugin: string, hook: HookName, failure: unknown) => void;
 
 /**
  * "All till ok": asks link after link until one answers something else than `next`. Stays synchronous
- * (no promise is made) as long as the plugins do.
+ * (no promise is made) as long as the plugins do. `hasFailed` says that a link before `from` failed.
  */
 export function runTillOk<H extends ConditionalHook>(
   links: readonly Link<H>[],
   args: HookArgs[H],
   report: FailureReport,
   from = 0,
+  hasFailed = false,
 ): ChainVerdict<H> | Promise<ChainVerdict<H>> {
+  let failed = hasFailed;
   for (let i = from; i < links.length; i++) {
     const link = links[i] as Link<H>;
+    const { stats } = link;
+    if (link.breaker.isTroubled && !link.breaker.admits()) {
+      stats.skipped++;
+      if (link.onError === "deny") return PLUGIN_FAILED;
+      failed = true;
+      continue;
+    }
+    const isSampled = (stats.calls++ & SAMPLE_MASK) === 0;
+    const startMs = isSampled ? performance.now() : 0;
     let answer: unknown;
     try {
       answer = link.call(args);
     } catch (failure) {
-      report(link.plugin, link.hook, failure);
-      return PLUGIN_FAILED;
+      noteFailure(link, failure, report);
+      if (link.onError === "deny") return PLUGIN_FAILED;
+      failed = true;
+      continue;
     }
-    if (answer === "next") continue;
-    if (isPromise(answer)) return continueLater(links, i, answer, args, report);
-    return checked<H>(link, answer, report);
+    if (isPromise(answer)) {
+      const sinceMs = isSampled ? startMs : performance.now();
+      return continueLater(links, i, answer, args, report, sinceMs, failed);
+    }
+    if (isSampled) stats.timed(performance.now() - startMs);
+    if (link.breaker.isTroubled) link.breaker.succeeded();
+    if (answer === "next") {
+      stats.next++;
+      continue;
+    }
+    if (answer === "ok") {
+      stats.ok++;
+      return "ok";
+    }
+    const verdict = settle(link, answer, report);
+    if (verdict !== "next") return verdict;
   }
+  if (failed) return PLUGIN_FAILED;
   return links.length === 0 ? NO_HOOK : CHAIN_EXHAUSTED;
 }
 
@@ -53,37 +102,52 @@ async function continueLater<H extends ConditionalHook>(
   pending: Promise<unknown>,
   args: HookArgs[H],
   report: FailureReport,
+  startMs: number,
+  hasFailed: boolean,
 ): Promise<ChainVerdict<H>> {
   const link = links[index] as Link<H>;
+  let answer: unknown;
   try {
-    const answer = await withDeadline(pending);
-    if (answer !== "next") return checked<H>(link, answer, report);
+    answer = await withDeadline(pending, link);
   } catch (failure) {
-    report(link.plugin, link.hook, failure);
-    return PLUGIN_FAILED;
+    link.stats.timed(performance.now() - startMs);
+    noteFailure(link, failure, report);
+    if (link.onError === "deny") return PLUGIN_FAILED;
+    return runTillOk(links, args, report, index + 1, true);
   }
-  return runTillOk(links, args, report, index + 1);
+  link.stats.timed(performance.now() - startMs);
+  if (link.breaker.isTroubled) link.breaker.succeeded();
+  const verdict = settle(link, answer, report);
+  return verdict === "next" ? runTillOk(links, args, report, index + 1, hasFailed) : verdict;
 }
 
-/** An answer of an unknown form is an error that carries it, as in VerneMQ; it never accepts. */
-function checked<H extends ConditionalHook>(
+/** Checks an answer, counts it, reports what is wrong with it. */
+function settle<H extends ConditionalHook>(
   link: Link<H>,
   answer: unknown,
   report: FailureReport,
-): ChainVerdict<H> {
-  if (answer === "ok") return "ok";
-  if (typeof answer === "object" && answer !== null) {
-    if ("error" in answer && answer.error !== undefined) return answer as ChainVerdict<H>;
-    if ("ok" in answer && typeof answer.ok === "object" && answer.ok !== null) {
-      return answer as ChainVerdict<H>;
-    }
-  }
-  report(link.plugin, link.hook, new TypeError(`unknown answer ${describe(answer)}`));
-  return { error: typeof answer === "string" ? answer : "invalid_answer" };
+): Verdict<HookModifiers[H]> {
+  const { stats } = link;
+  const { verdict, fault } = link.check(answer);
+  if (fault !== undefined) {
+    stats.invalid++;
+    const { plugin, answeredBy: hook } = link;
+    const fields = { plugin, hook, field: fault.field, reason: fault.message };
+    report(plugin, hook, new NautilusError("HOOK_ANSWER_INVALID", fields));
+  } else if (verdict === "ok") stats.ok++;
+  else if (verdict === "next") stats.next++;
+  else if ("ok" in verdict) stats.modified++;
+  else stats.error++;
+  return verdict as Verdict<HookModifiers[H]>;
 }
 
-function describe(answer: unknown): string {
-  return typeof answer === "string" ? `"${answer.slice(0, 40)}"` : typeof answer;
+function noteFailure(link: LinkState, failure: unknown, report: FailureReport): void {
+  if (failure instanceof NautilusError && failure.code === "HOOK_TIMEOUT") link.stats.timeouts++;
+  else link.stats.failures++;
+  report(link.plugin, link.answeredBy, failure);
+  if (!link.breaker.failed()) return;
+  const { plugin, answeredBy: hook } = link;
+  report(plugin, hook, new NautilusError("HOOK_SUSPENDED", { plugin, hook }));
 }
 
 /** "All": every link is called, nobody waits, answers are ignored. */
@@ -93,19 +157,50 @@ export function runAll<H extends HookName>(
   report: FailureReport,
 ): void {
   for (const link of links) {
+    const { stats, breaker } = link;
+    if (breaker.isTroubled && !breaker.admits()) {
+      stats.skipped++;
+      continue;
+    }
+    const isSampled = (stats.calls++ & SAMPLE_MASK) === 0;
+    const startMs = isSampled ? performance.now() : 0;
     try {
       const answer = link.call(args);
-      if (isPromise(answer)) answer.catch((failure) => report(link.plugin, link.hook, failure));
+      if (isPromise(answer)) {
+        void watch(link, answer, isSampled ? startMs : performance.now(), report);
+        continue;
+      }
+      if (isSampled) stats.timed(performance.now() - startMs);
+      if (breaker.isTroubled) breaker.succeeded();
+      stats.ok++;
     } catch (failure) {
-      report(link.plugin, link.hook, failure);
+      noteFailure(link, failure, report);
     }
   }
 }
 
-/** "Only": the first link alone. */
+async function watch(
+  link: LinkState,
+  pending: Promise<unknown>,
+  startMs: number,
+  report: FailureReport,
+): Promise<void> {
+  try {
+    await withDeadline(pending, link);
+    link.stats.ok++;
+    if (link.breaker.isTroubled) link.breaker.succeeded();
+  } catch (failure) {
+    noteFailure(link, failure, report);
+  }
+  link.stats.timed(performance.now() - startMs);
+}
+
+/** "Only": the first link alone; its answer as it is. */
 export function runOnly<H extends HookName>(links: readonly Link<H>[], args: HookArgs[H]): unknown {
   const first = links[0];
-  return first === undefined ? NO_HOOK : first.call(args);
+  if (first === undefined) return NO_HOOK;
+  first.stats.calls++;
+  return first.call(args);
 }
 
 export function isPromise(value: unknown): value is Promise<unknown> {
@@ -116,11 +211,13 @@ export function isPromise(value: unknown): value is Promise<unknown> {
   );
 }
 
-function withDeadline<T>(pending: Promise<T>): Promise<T> {
+/** A late answer is ignored; whatever the plugin still does then is its own matter. */
+function withDeadline<T>(pending: Promise<T>, link: LinkState): Promise<T> {
+  const { plugin, answeredBy: hook, timeoutMs } = link;
   return new Promise((resolve, reject) => {
     const timer = setTimeout(
-      () => reject(new Error(`no answer within ${HOOK_TIMEOUT_MS} ms`)),
-      HOOK_TIMEOUT_MS,
+      () => reject(new NautilusError("HOOK_TIMEOUT", { plugin, hook, timeoutMs })),
+      timeoutMs,
     );
     pending.then(
       (value) => {

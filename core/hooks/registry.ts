@@ -1,13 +1,17 @@
 import { NautilusError } from "../errors.ts";
-import { type ChainVerdict, type FailureReport, type Link, runAll, runTillOk } from "./chain.ts";
-import type {
-  ConditionalHook,
-  EventHook,
-  HookArgs,
-  HookFunction,
-  HookName,
-  Plugin,
-} from "./types.ts";
+import { Breaker } from "./breaker.ts";
+import {
+  type ChainVerdict,
+  type FailureReport,
+  HOOK_TIMEOUT_MS,
+  type Link,
+  runAll,
+  runTillOk,
+} from "./chain.ts";
+import { checkCompat, compatOf } from "./compat.ts";
+import { canRefuse, checkVerdict } from "./modifiers.ts";
+import { HookStats } from "./stats.ts";
+import type { ConditionalHook, EventHook, HookArgs, HookName, Plugin } from "./types.ts";
 
 /** Every hook of the catalogue (hooks.md, section 4). */
 export const HOOK_NAMES: readonly HookName[] = [
@@ -38,20 +42,123 @@ export const HOOK_NAMES: readonly HookName[] = [
   "change_config",
 ];
 
-type Chains = { [H in HookName]: readonly Link<H>[] };
+/** Chains of a listener's `auth_plugins`. */
+const AUTHENTICATION: ReadonlySet<HookName> = new Set<HookName>([
+  "auth_on_register",
+  "auth_on_register_m5",
+  "on_auth_m5",
+]);
+
+/** Chains of a listener's `authz_plugins`: PUBLISH, wills and SUBSCRIBE of every version. */
+const AUTHORIZATION: ReadonlySet<HookName> = new Set<HookName>([
+  "auth_on_publish",
+  "auth_on_publish_m5",
+  "auth_on_subscribe",
+  "auth_on_subscribe_m5",
+]);
+
+export type Chains = { [H in HookName]: readonly Link<H>[] };
+
+export interface RegistryOptions {
+  /**
+   * VerneMQ's rule: a publish or subscribe that no plugin has a hook for is refused. Without it (for
+   * embedded brokers) it is allowed.
+   */
+  readonly denyWithoutAuthorizer?: boolean;
+  /** Monotonic clock of the circuit breakers. */
+  readonly nowMs?: () => number;
+}
+
+/** The chains that clients of a listener are asked through, ready to run. Follows the plugins. */
+export class ChainSet {
+  /** Replaced as a whole, never changed in place. */
+  chains: Chains;
+  readonly authPlugins: readonly string[] | undefined;
+  readonly authzPlugins: readonly string[] | undefined;
+  /** False when nobody needs to be asked who may publish and subscribe: no plugin, no rule. */
+  private readonly mayBeOpen: boolean;
+
+  constructor(
+    authPlugins: readonly string[] | undefined,
+    authzPlugins: readonly string[] | undefined,
+    denyWithoutAuthorizer: boolean,
+  ) {
+    this.authPlugins = authPlugins;
+    this.authzPlugins = authzPlugins;
+    this.mayBeOpen = authzPlugins === undefined && !denyWithoutAuthorizer;
+    this.chains = emptyChains();
+  }
+
+  /** True when a publish or subscribe must be asked for; else it is allowed. */
+  isAsked(hook: ConditionalHook): boolean {
+    return this.chains[hook].length > 0 || !this.mayBeOpen;
+  }
+
+  rebuild(global: Chains): void {
+    const chains: Record<string, readonly Link[]> = { ...global } as never;
+    const replace = (hooks: ReadonlySet<HookName>, names: readonly string[] | undefined): void => {
+      if (names === undefined) return;
+      for (const hook of hooks) chains[hook] = only(global[hook] as readonly Link[], names);
+    };
+    replace(AUTHENTICATION, this.authPlugins);
+    replace(AUTHORIZATION, this.authzPlugins);
+    this.chains = chains as unknown as Chains;
+  }
+}
+
+/** Exactly the named plugins, in that order. */
+function only(links: readonly Link[], names: readonly string[]): readonly Link[] {
+  return names.flatMap((name) => links.filter((link) => link.plugin === name));
+}
+
+/** What outlives a reload of a plugin. */
+interface HookRecord {
+  readonly plugin: string;
+  readonly hook: HookName;
+  readonly stats: HookStats;
+  readonly breaker: Breaker;
+}
 
 /**
  * Who registered what, in which order. Chains are plain arrays, rebuilt when a plugin comes or goes, so
  * that the publish path only looks at a length.
  */
 export class HookRegistry {
-  /** Global chain of every hook, in call order. Replaced as a whole, never changed in place. */
-  chains: Chains = emptyChains();
-  private plugins: Plugin[] = [];
+  /** Global chains, for every hook that a listener has no chain of its own for. */
+  readonly global: ChainSet;
+  private plugins: readonly Plugin[] = [];
+  private readonly sets = new Map<string, ChainSet>();
+  private readonly records = new Map<string, HookRecord>();
   private readonly report: FailureReport;
+  private readonly isDenying: boolean;
+  private readonly nowMs: () => number;
 
-  constructor(report: FailureReport) {
+  constructor(report: FailureReport, options: RegistryOptions = {}) {
     this.report = report;
+    this.isDenying = options.denyWithoutAuthorizer ?? false;
+    this.nowMs = options.nowMs ?? (() => performance.now());
+    this.global = this.chainsOf({});
+  }
+
+  /** Global chain of every hook, in call order. */
+  get chains(): Chains {
+    return this.global.chains;
+  }
+
+  /** The chains of a listener with these plugins; the same object for the same plugins. */
+  chainsOf(listener: {
+    readonly authPlugins?: readonly string[] | undefined;
+    readonly authzPlugins?: readonly string[] | undefined;
+  }): ChainSet {
+    const { authPlugins, authzPlugins } = listener;
+    const key = JSON.stringify([authPlugins ?? null, authzPlugins ?? null]);
+    let set = this.sets.get(key);
+    if (set === undefined) {
+      set = new ChainSet(authPlugins, authzPlugins, this.isDenying);
+      set.rebuild(this.global?.chains ?? emptyChains());
+      this.sets.set(key, set);
+    }
+    return set;
   }
 
   /** Plugins enabled at start are ordered by priority, then name; later ones go to the end. */
@@ -60,23 +167,24 @@ export class HookRegistry {
   }
 
   enable(plugin: Plugin): void {
-    if (this.plugins.some((other) => other.name === plugin.name)) {
+    if (this.has(plugin.name)) {
       throw new NautilusError("PLUGIN_ALREADY_ENABLED", { plugin: plugin.name });
     }
-    for (const hook of Object.keys(plugin.hooks)) {
-      if (!HOOK_NAMES.includes(hook as HookName)) {
-        throw new NautilusError("PLUGIN_UNKNOWN_HOOK", { plugin: plugin.name, hook });
-      }
-    }
-    this.plugins = [...this.plugins, plugin];
-    this.rebuild();
+    checkHookNames(plugin);
+    this.setPlugins([...this.plugins, plugin]);
+  }
+
+  /** Puts a new version of a plugin in the place of the old one, between two calls; false without one. */
+  replace(plugin: Plugin): boolean {
+    if (!this.has(plugin.name)) return false;
+    checkHookNames(plugin);
+    this.setPlugins(this.plugins.map((old) => (old.name === plugin.name ? plugin : old)));
+    return true;
   }
 
   disable(name: string): boolean {
-    const left = this.plugins.filter((plugin) => plugin.name !== name);
-    if (left.length === this.plugins.length) return false;
-    this.plugins = left;
-    this.rebuild();
+    if (!this.has(name)) return false;
+    this.setPlugins(this.plugins.filter((plugin) => plugin.name !== name));
     return true;
   }
 
@@ -88,50 +196,87 @@ export class HookRegistry {
     return this.plugins.map((plugin) => plugin.name);
   }
 
-  /** Links of one hook for a listener's own chain: exactly the named plugins, in that order. */
-  listenerChain<H extends HookName>(hook: H, names: readonly string[]): readonly Link<H>[] {
-    const links = this.chains[hook] as readonly Link<H>[];
-    return names.flatMap((name) => links.filter((link) => link.plugin === name));
+  /** Calls, verdicts, failures and latencies by plugin and hook, of disabled plugins too. */
+  stats(): readonly Readonly<HookRecord>[] {
+    return [...this.records.values()];
   }
 
   /** Conditional hook over the global chain or a listener's. Synchronous while the plugins are. */
   ask<H extends ConditionalHook>(
     hook: H,
     args: HookArgs[H],
-    names?: readonly string[],
+    set: ChainSet = this.global,
   ): ChainVerdict<H> | Promise<ChainVerdict<H>> {
-    const links =
-      names === undefined
-        ? (this.chains[hook] as readonly Link<H>[])
-        : this.listenerChain(hook, names);
-    return runTillOk(links, args, this.report);
+    return runTillOk(set.chains[hook] as readonly Link<H>[], args, this.report);
   }
 
   /** Event hook: everyone is told, nobody waited for. */
   tell<H extends EventHook>(hook: H, args: HookArgs[H]): void {
-    const links = this.chains[hook] as readonly Link<H>[];
+    const links = this.global.chains[hook] as readonly Link<H>[];
     if (links.length > 0) runAll(links, args, this.report);
   }
 
   /** True when at least one plugin listens to a hook: callers then build its arguments. */
   wants(hook: HookName): boolean {
-    return this.chains[hook].length > 0;
+    return this.global.chains[hook].length > 0;
   }
 
-  private rebuild(): void {
+  private setPlugins(plugins: readonly Plugin[]): void {
+    const old = this.plugins;
+    this.plugins = plugins;
     const chains = emptyChains();
-    for (const plugin of this.plugins) {
+    for (const plugin of plugins) {
       for (const hook of HOOK_NAMES) {
-        const call = plugin.hooks[hook] as HookFunction<typeof hook> | undefined;
-        if (call === undefined) continue;
-        (chains[hook] as Link[]).push({
-          plugin: plugin.name,
-          hook,
-          call: call as (args: unknown) => unknown,
-        });
+        const link = this.link(plugin, hook, !old.includes(plugin));
+        if (link !== undefined) (chains[hook] as Link[]).push(link);
       }
     }
-    this.chains = chains;
+    for (const set of this.sets.values()) set.rebuild(chains);
+  }
+
+  private link(plugin: Plugin, hook: HookName, isNew: boolean): Link | undefined {
+    const own = plugin.hooks[hook];
+    const compat = own === undefined && plugin.v5Compat !== false ? compatOf(hook) : undefined;
+    const answeredBy = compat?.hook ?? hook;
+    const answer = plugin.hooks[answeredBy] as ((args: unknown) => unknown) | undefined;
+    if (answer === undefined) return undefined;
+    const args = compat?.args as ((args: unknown) => unknown) | undefined;
+    const { stats, breaker } = this.recordOf(plugin.name, hook, isNew);
+    const isFatal = plugin.onError !== "next" && canRefuse(hook as ConditionalHook);
+    return {
+      plugin: plugin.name,
+      hook,
+      answeredBy,
+      priority: plugin.priority,
+      call: args === undefined ? answer : (given) => answer(args(given)),
+      check:
+        compat === undefined
+          ? (given) => checkVerdict(hook as ConditionalHook, given)
+          : (given) => checkCompat(answeredBy, given),
+      timeoutMs: plugin.hookTimeoutMs ?? HOOK_TIMEOUT_MS,
+      onError: isFatal ? "deny" : "next",
+      stats,
+      breaker,
+    };
+  }
+
+  /** Counters go on over a reload; a new version starts with a closed breaker. */
+  private recordOf(plugin: string, hook: HookName, isNew: boolean): HookRecord {
+    const key = `${plugin} ${hook}`;
+    const known = this.records.get(key);
+    if (known !== undefined && !isNew) return known;
+    const stats = known?.stats ?? new HookStats();
+    const record = { plugin, hook, stats, breaker: new Breaker(this.nowMs) };
+    this.records.set(key, record);
+    return record;
+  }
+}
+
+function checkHookNames(plugin: Plugin): void {
+  for (const hook of Object.keys(plugin.hooks)) {
+    if (!HOOK_NAMES.includes(hook as HookName)) {
+      throw new NautilusError("PLUGIN_UNKNOWN_HOOK", { plugin: plugin.name, hook });
+    }
   }
 }
 

@@ -50,7 +50,7 @@ export interface HookProperties {
   p_shared_subs_available?: boolean;
 }
 
-/** A reason by name (`quota_exceeded`), number (0x97) or with properties for the answer. */
+/** A reason by name (`quota_exceeded`), number (0x97) or with properties for the packet that carries it. */
 export type HookError =
   | string
   | number
@@ -84,29 +84,35 @@ export interface RegisterModifiers {
   clean_start?: boolean;
   /** Bytes of an inbound packet, 0 = unlimited. */
   max_message_size?: number;
-  /** Seconds, 0 = none. */
+  /** Seconds, 0 = none; the shorter of this and the listener's counts. */
   max_connection_lifetime?: number;
   /** Messages per second, 0 = unlimited. */
   max_message_rate?: number;
-  /** 3.x only; 0 = unlimited. */
+  /** 0 = unlimited; with MQTT 5 never more than the client's Receive Maximum. */
   max_inflight_messages?: number;
   shared_subscription_policy?: string;
   /** Milliseconds, 3.x only. */
   retry_interval?: number;
   upgrade_qos?: boolean;
+  /** During a netsplit. */
   allow_register?: boolean;
   allow_publish?: boolean;
   allow_subscribe?: boolean;
   allow_unsubscribe?: boolean;
+  /** -1 = unlimited, 0 = none. */
   max_online_messages?: number;
   max_offline_messages?: number;
   queue_type?: "fifo" | "lifo";
   queue_deliver_mode?: "fanout" | "balance";
   allow_multiple_sessions?: boolean;
+  /** Forget the client's state when it leaves (true) or keep it (false), whatever it asked for. */
+  cleanup_on_disconnect?: boolean;
+  reg_view?: string;
   max_drain_time?: number;
   max_msgs_per_drain_step?: number;
   /** MQTT 5: seconds. */
   session_expiry_interval?: number;
+  /** Bytes of an outbound packet; never more than the client's Maximum Packet Size. */
   max_packet_size?: number;
   request_problem_info?: boolean;
   fc_receive_max_broker?: number;
@@ -128,9 +134,12 @@ export interface PublishM5Args extends PublishArgs {
   readonly properties: HookProperties;
 }
 
+/** Bytes, or text that becomes UTF-8. */
+export type Payload = Buffer | string;
+
 export interface PublishModifiers {
   topic?: string;
-  payload?: Buffer | string;
+  payload?: Payload;
   qos?: number;
   retain?: boolean;
   mountpoint?: string;
@@ -142,8 +151,13 @@ export interface PublishModifiers {
 
 export interface TopicQos {
   readonly topic: string;
-  /** 0..2; in a verdict also 128 or more (refused with that code) or `not_allowed`. */
-  readonly qos: number | "not_allowed";
+  readonly qos: number;
+}
+
+/** What a verdict makes of a topic: QoS 0..2, or the reason of its refusal by name or number (128 or more). */
+export interface TopicDecision {
+  readonly topic: string;
+  readonly qos: number | string;
 }
 
 export interface SubscribeArgs {
@@ -157,6 +171,11 @@ export interface SubscriptionInfo extends TopicQos {
   readonly no_local?: boolean;
   readonly retain_handling?: "send_retain" | "send_if_new_sub" | "dont_send";
   readonly sub_id?: number;
+}
+
+/** Options that are left out stay as the client asked for them. */
+export interface SubscriptionDecision extends Omit<SubscriptionInfo, "qos"> {
+  readonly qos: number | string;
 }
 
 export interface SubscribeM5Args {
@@ -188,8 +207,8 @@ export interface AuthArgs {
 }
 
 export interface AuthModifiers {
-  /** `success` (0) or `continue_authentication` (0x18). */
-  reason_code: string | number;
+  /** `success` (0, the default) or `continue_authentication` (0x18). */
+  reason_code?: string | number;
   properties?: HookProperties;
 }
 
@@ -251,20 +270,47 @@ export interface HookArgs {
   change_config: { settings: readonly { key: string; value: unknown }[] };
 }
 
-/** What each conditional hook may answer with `{ ok: ... }`; every other hook only informs. */
+export interface DeliverModifiers {
+  topic?: string;
+  payload?: Payload;
+  /** MQTT 5: replaces all properties. */
+  properties?: HookProperties;
+}
+
+/** What a plugin may write in `{ ok: ... }`; every other hook only informs. See hooks/modifiers.ts. */
+export interface HookAnswers {
+  auth_on_register: Omit<RegisterModifiers, "properties">;
+  auth_on_register_m5: RegisterModifiers;
+  on_auth_m5: AuthModifiers;
+  auth_on_publish: Omit<PublishModifiers, "properties"> | Payload;
+  auth_on_publish_m5: PublishModifiers | Payload;
+  /** The whole list, replacing the requested one. */
+  auth_on_subscribe: readonly TopicDecision[];
+  auth_on_subscribe_m5: {
+    topics?: readonly SubscriptionDecision[];
+    properties?: HookProperties;
+  };
+  on_unsubscribe: readonly string[];
+  on_unsubscribe_m5: { topics?: readonly string[]; properties?: HookProperties };
+  on_deliver: Omit<DeliverModifiers, "properties"> | Payload;
+  on_deliver_m5: DeliverModifiers | Payload;
+}
+
+type WithBytes<M> = Omit<M, "payload"> & { payload?: Buffer };
+
+/** The same once checked: one form for each, what the session works with. */
 export interface HookModifiers {
   auth_on_register: RegisterModifiers;
   auth_on_register_m5: RegisterModifiers;
-  on_auth_m5: AuthModifiers;
-  auth_on_publish: PublishModifiers;
-  auth_on_publish_m5: PublishModifiers;
-  /** The whole list, replacing the requested one. */
-  auth_on_subscribe: readonly TopicQos[];
-  auth_on_subscribe_m5: { topics: readonly SubscriptionInfo[]; properties?: HookProperties };
-  on_unsubscribe: readonly string[];
+  on_auth_m5: { reason_code?: number; properties?: HookProperties };
+  auth_on_publish: WithBytes<PublishModifiers>;
+  auth_on_publish_m5: WithBytes<PublishModifiers>;
+  auth_on_subscribe: { topics: readonly SubscriptionInfo[]; properties?: HookProperties };
+  auth_on_subscribe_m5: { topics?: readonly SubscriptionInfo[]; properties?: HookProperties };
+  on_unsubscribe: { topics: readonly string[]; properties?: HookProperties };
   on_unsubscribe_m5: { topics?: readonly string[]; properties?: HookProperties };
-  on_deliver: { topic?: string; payload?: Buffer | string };
-  on_deliver_m5: { topic?: string; payload?: Buffer | string; properties?: HookProperties };
+  on_deliver: WithBytes<DeliverModifiers>;
+  on_deliver_m5: WithBytes<DeliverModifiers>;
 }
 
 export type HookName = keyof HookArgs;
@@ -272,7 +318,7 @@ export type ConditionalHook = keyof HookModifiers;
 export type EventHook = Exclude<HookName, ConditionalHook>;
 
 export type HookFunction<H extends HookName> = H extends ConditionalHook
-  ? (args: HookArgs[H]) => Verdict<HookModifiers[H]> | Promise<Verdict<HookModifiers[H]>>
+  ? (args: HookArgs[H]) => Verdict<HookAnswers[H]> | Promise<Verdict<HookAnswers[H]>>
   : (args: HookArgs[H]) => void | Promise<void>;
 
 export type PluginHooks = { [H in HookName]?: HookFunction<H> };
@@ -282,4 +328,17 @@ export interface Plugin {
   readonly name: string;
   readonly priority?: number;
   readonly hooks: PluginHooks;
+  /** Deadline of a call that answers with a promise, default 5000. `plugins.<name>.hook_timeout` */
+  readonly hookTimeoutMs?: number;
+  /**
+   * What a call that throws, rejects or is late means: a refusal (default), or ask the next plugin. It
+   * never accepts. on_unsubscribe and on_deliver, which cannot refuse, always go on to the next.
+   * `plugins.<name>.on_error`
+   */
+  readonly onError?: "deny" | "next";
+  /**
+   * MQTT 5 clients are asked through a 3.x hook when the plugin has no `_m5` form of it; default true.
+   * Plugin worlds with other rules (Lua, webhooks) say false. `plugins.<name>.v5_compat`
+   */
+  readonly v5Compat?: boolean;
 }

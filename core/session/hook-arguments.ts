@@ -1,3 +1,4 @@
+import type { SessionContext } from "../hooks/define-plugin.ts";
 import type { HookProperties, PublishM5Args, SubscriberId } from "../hooks/types.ts";
 import { toHookProperties } from "../mqtt/hook-properties.ts";
 import type { Message } from "../mqtt/message.ts";
@@ -23,6 +24,16 @@ interface Clock {
   wallMs(): number;
 }
 
+/** A session, or what is left of it. */
+export interface ContextOwner {
+  readonly context: SessionContext;
+}
+
+/** Adds the session's context, out of the way of whoever lists or serialises the arguments. */
+export function withContext<A extends object>(args: A, owner: ContextOwner): A {
+  return Object.defineProperty(args, "context", { value: owner.context });
+}
+
 /** Arguments of the publish hooks; payload and properties are made only when a plugin looks at them. */
 export class PublishCall implements PublishM5Args {
   readonly username: string | undefined;
@@ -32,12 +43,14 @@ export class PublishCall implements PublishM5Args {
   readonly retain: boolean;
   private readonly message: Message;
   private readonly clock: Clock;
+  private readonly owner: ContextOwner;
 
   constructor(
     clock: Clock,
     username: string | undefined,
     subscriber: SubscriberId,
     message: Message,
+    owner: ContextOwner,
   ) {
     this.username = username;
     this.subscriber_id = subscriber;
@@ -46,6 +59,11 @@ export class PublishCall implements PublishM5Args {
     this.retain = message.retain;
     this.message = message;
     this.clock = clock;
+    this.owner = owner;
+  }
+
+  get context(): SessionContext {
+    return this.owner.context;
   }
 
   get payload(): Buffer {

@@ -3,6 +3,7 @@ import type { Subscription } from "../routing/subscription.ts";
 import type { LoadedSession, StoredSubscription } from "../store/types.ts";
 import type { Core } from "./core.ts";
 import type { Delivery } from "./delivery.ts";
+import { withContext } from "./hook-arguments.ts";
 import { ClientQueue } from "./queue.ts";
 import type { Ending, Session } from "./session.ts";
 import { NEVER_EXPIRES, Subscriber } from "./subscriber.ts";
@@ -127,6 +128,7 @@ export class SessionManager {
     }
     if (subscriber.session !== session) return;
     subscriber.session = undefined;
+    subscriber.lastContext = session.ownContext;
     const left = [...session.out.unacknowledged(true), ...session.out.queue.detach(true)];
     const keeps = subscriber.sessionExpiryS > 0 && ending.cleanup !== true;
     if (keeps) this.goOffline(subscriber, left, will, ending);
@@ -156,10 +158,7 @@ export class SessionManager {
     if (!subscriber.isStored) subscriber.id = core.store.newQueueId();
     core.store.putSession(subscriber.record(false), subscriber);
     this.armDeadline(subscriber);
-    core.hooks.tell("on_client_offline", {
-      subscriber_id: subscriber.hookId,
-      reason: ending.reason,
-    });
+    tellLeft(core, "on_client_offline", subscriber, ending.reason);
   }
 
   private goAway(
@@ -173,10 +172,7 @@ export class SessionManager {
     const isTakeover = ending.code === 0x8e;
     this.removedIn = this.forget(subscriber, !isTakeover);
     this.handOver(left);
-    core.hooks.tell("on_client_gone", {
-      subscriber_id: subscriber.hookId,
-      reason: ending.reason,
-    });
+    tellLeft(core, "on_client_gone", subscriber, ending.reason);
   }
 
   /**
@@ -394,4 +390,14 @@ function fromStored(subscriber: Subscriber, stored: StoredSubscription): Subscri
     ids: stored.subscriptionId === 0 ? undefined : [stored.subscriptionId],
     requestedFilter: stored.requestedFilter,
   };
+}
+
+function tellLeft(
+  core: Core,
+  hook: "on_client_offline" | "on_client_gone",
+  subscriber: Subscriber,
+  reason: string,
+): void {
+  if (!core.hooks.wants(hook)) return;
+  core.hooks.tell(hook, withContext({ subscriber_id: subscriber.hookId, reason }, subscriber));
 }

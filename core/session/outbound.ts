@@ -1,5 +1,5 @@
 import { isPromise } from "../hooks/chain.ts";
-import type { HookModifiers } from "../hooks/types.ts";
+import type { HookModifiers, Verdict } from "../hooks/types.ts";
 import { fromHookProperties } from "../mqtt/hook-properties.ts";
 import {
   copyBytes,
@@ -20,7 +20,7 @@ import { NOT_SCHEDULED, type Timed } from "../timers.ts";
 import type { CommitWaiter } from "./commits.ts";
 import type { Delivery } from "./delivery.ts";
 import { Deque } from "./deque.ts";
-import { hookPropertiesOf } from "./hook-arguments.ts";
+import { hookPropertiesOf, withContext } from "./hook-arguments.ts";
 import { Inflight } from "./inflight.ts";
 import { COPY_MAX, Outbox } from "./outbox.ts";
 import type { ClientQueue } from "./queue.ts";
@@ -327,9 +327,12 @@ export class Outbound implements CommitWaiter, Timed {
       retain: delivery.retain,
       properties: hookPropertiesOf(message, core.wallMs()),
     };
-    const verdict = core.hooks.ask(this.isV5 ? "on_deliver_m5" : "on_deliver", args);
+    const verdict = core.hooks.ask(
+      this.isV5 ? "on_deliver_m5" : "on_deliver",
+      withContext(args, this.session),
+    );
     if (!isPromise(verdict)) {
-      delivery.rewritten = rewritten(message, verdict);
+      delivery.rewritten = this.rewritten(message, verdict);
       then();
       return;
     }
@@ -339,10 +342,27 @@ export class Outbound implements CommitWaiter, Timed {
       this.isAsking = false;
       this.asked = undefined;
       if (!this.isOpen) return;
-      delivery.rewritten = rewritten(message, answer);
+      delivery.rewritten = this.rewritten(message, answer);
       then();
       this.pump();
     });
+  }
+
+  /** The message as on_deliver wants it; undefined when nothing changes. */
+  private rewritten(message: Message, answer: unknown): Message | undefined {
+    const verdict = answer as Verdict<HookModifiers["on_deliver_m5"]>;
+    if (typeof verdict !== "object" || !("ok" in verdict)) return undefined;
+    const { topic = message.topic, payload = message.payload } = verdict.ok;
+    let { properties, expiresAtMs } = message;
+    const checked = verdict.ok.properties && fromHookProperties(verdict.ok.properties, PUBLISH);
+    if (checked !== undefined && "properties" in checked) {
+      const encoded = encodePublishProperties(checked.properties);
+      const expiryS = encoded.messageExpiryInterval;
+      properties = encoded.forward;
+      if (expiryS >= 0) expiresAtMs = this.session.core.wallMs() + expiryS * 1000;
+    }
+    const { mountpoint, qos, retain } = message;
+    return new Message(mountpoint, topic, payload, qos, retain, properties, expiresAtMs);
   }
 
   /**
@@ -625,25 +645,4 @@ export class Outbound implements CommitWaiter, Timed {
 /** Bytes of the fixed header of a frame of `size` bytes. */
 function headBytes(size: number): number {
   return size <= 129 ? 2 : size <= 16_386 ? 3 : size <= 2_097_155 ? 4 : 5;
-}
-
-/** The message as on_deliver wants it; undefined when nothing changes or the answer is not usable. */
-function rewritten(message: Message, verdict: unknown): Message | undefined {
-  if (typeof verdict !== "object" || verdict === null || !("ok" in verdict)) return undefined;
-  const change = verdict.ok as HookModifiers["on_deliver_m5"];
-  const payload = typeof change.payload === "string" ? Buffer.from(change.payload) : change.payload;
-  let properties = message.properties;
-  if (change.properties !== undefined) {
-    const checked = fromHookProperties(change.properties);
-    if ("properties" in checked) properties = encodePublishProperties(checked.properties).forward;
-  }
-  return new Message(
-    message.mountpoint,
-    change.topic ?? message.topic,
-    payload ?? message.payload,
-    message.qos,
-    message.retain,
-    properties,
-    message.expiresAtMs,
-  );
 }

@@ -1,13 +1,13 @@
-import type { HookModifiers, TopicQos } from "../hooks/types.ts";
 import { parseShared } from "../mqtt/topics.ts";
 import type { Subscription } from "../routing/subscription.ts";
 import type { Core } from "./core.ts";
+import { withContext } from "./hook-arguments.ts";
 import { storedSubscription } from "./manager.ts";
 import type { Subscriber } from "./subscriber.ts";
 
 /**
  * `session reauthorize`: asks auth_on_subscribe(_m5) again for each stored subscription, one by one on
- * the global chain. Refused ones are removed, topics of a modifier added (hooks.md, section 12).
+ * the chain of the client's listener, the global one while it is away. Refused ones are removed, topics of a modifier added (hooks.md, section 12).
  */
 export async function reauthorize(
   core: Core,
@@ -22,13 +22,14 @@ export async function reauthorize(
     const verdict = await ask(core, subscriber, subscription, options.username);
     if (verdict === "ok") continue;
     if (typeof verdict === "object" && "ok" in verdict) {
-      for (const topic of topicsOf(verdict.ok)) {
-        if (typeof topic.qos !== "number" || topic.qos > 2) continue;
-        if (topic.topic === subscription.filter) continue;
+      const { topics } = verdict.ok;
+      for (const topic of topics ?? []) {
+        if (topic.qos > 2 || topic.topic === subscription.filter) continue;
         add(core, subscriber, subscription, topic.topic, topic.qos);
         added.push(topic.topic);
       }
-      continue;
+      // A list that refuses the only topic asked for, or is empty, is a refusal.
+      if (topics === undefined || topics.some((topic) => topic.qos <= 2)) continue;
     }
     subscriber.removeSubscription(subscription.filter);
     if (subscriber.isStored) core.store.deleteSubscription(subscriber.id, subscription.filter);
@@ -46,23 +47,22 @@ async function ask(
   { filter, qos }: Subscription,
   username: string | undefined,
 ) {
+  const isV5 = subscriber.protocolLevel === 5;
+  const hook = isV5 ? "auth_on_subscribe_m5" : "auth_on_subscribe";
+  const chains = subscriber.session?.chainSet ?? core.hooks.global;
+  if (!chains.isAsked(hook)) return "ok";
   const who = {
     username: username ?? subscriber.username,
     subscriber_id: subscriber.hookId,
     topics: [{ topic: filter, qos }],
   };
-  const isV5 = subscriber.protocolLevel === 5;
-  const hook = isV5 ? "auth_on_subscribe_m5" : "auth_on_subscribe";
-  if (!core.hooks.wants(hook)) return "ok";
   return isV5
-    ? core.hooks.ask("auth_on_subscribe_m5", { ...who, properties: {} })
-    : core.hooks.ask("auth_on_subscribe", who);
-}
-
-function topicsOf(
-  change: HookModifiers["auth_on_subscribe"] | HookModifiers["auth_on_subscribe_m5"],
-): readonly TopicQos[] {
-  return "topics" in change ? change.topics : (change as readonly TopicQos[]);
+    ? core.hooks.ask(
+        "auth_on_subscribe_m5",
+        withContext({ ...who, properties: {} }, subscriber),
+        chains,
+      )
+    : core.hooks.ask("auth_on_subscribe", withContext(who, subscriber), chains);
 }
 
 function add(

@@ -1,4 +1,6 @@
 import { isPromise } from "../hooks/chain.ts";
+import type { SessionContext } from "../hooks/define-plugin.ts";
+import type { ChainSet } from "../hooks/registry.ts";
 import type { SubscriberId } from "../hooks/types.ts";
 import type { Transport, TransportHandler } from "../listeners/types.ts";
 import {
@@ -80,6 +82,8 @@ export class Session implements TransportHandler, PacketSink, Timed {
   readonly transport: Transport;
   readonly out: Outbound;
   readonly framer: Framer;
+  /** The chains that clients of this listener are asked through. */
+  readonly chainSet: ChainSet;
   phase = AWAITING_CONNECT;
   /** Encoding of packets: 3, 4 or 5. */
   version: 3 | 4 | 5 = 4;
@@ -89,6 +93,8 @@ export class Session implements TransportHandler, PacketSink, Timed {
   clientId = "";
   username: string | undefined;
   hookId: SubscriberId;
+  /** What plugins keep about this client; undefined until one asks. */
+  ownContext: SessionContext | undefined;
   subscriber: Subscriber | undefined;
   mount: Mount;
   /** Will of this connection, authorised at CONNECT. */
@@ -122,6 +128,7 @@ export class Session implements TransportHandler, PacketSink, Timed {
   constructor(core: Core, transport: Transport) {
     this.core = core;
     this.transport = transport;
+    this.chainSet = core.hooks.chainsOf(transport.listener);
     this.settings = core.settings;
     this.mount = core.router.mount(transport.listener.mountpoint);
     this.hookId = { mountpoint: transport.listener.mountpoint, client_id: "" };
@@ -273,6 +280,11 @@ export class Session implements TransportHandler, PacketSink, Timed {
   /** 0 for 3.1 and 3.1.1, 1 for 5: index into counters by version. */
   get versionIndex(): 0 | 1 {
     return this.version === 5 ? 1 : 0;
+  }
+
+  get context(): SessionContext {
+    this.ownContext ??= {};
+    return this.ownContext;
   }
 
   // ---- waiting

@@ -7,8 +7,9 @@ export interface SessionSettings {
   readonly maxClientIdSize: number;
   readonly maxMessageSize: number;
   readonly maxMessageRate: number;
-  /** 3.x window, 0 = unlimited. */
+  /** Window of 3.x clients, 0 = unlimited; of MQTT 5 clients too when a hook gave it. */
   readonly maxInflightMessages: number;
+  readonly isInflightFromHook: boolean;
   /** 3.x, 0 = never. */
   readonly retryIntervalMs: number;
   /** -1 = unlimited. */
@@ -38,6 +39,8 @@ export interface SessionSettings {
   /** Seconds, 0 = unlimited; set by the hook only (the listener has its own). */
   readonly maxConnectionLifetimeS: number;
   readonly sharedRequeueOfflineAfterS: number;
+  /** From the hook: forget the state with the connection, or keep it, whatever the client asked for. */
+  readonly cleanupOnDisconnect: boolean | undefined;
   /** MQTT 5, from the hook: replaces the client's Session Expiry Interval. */
   readonly sessionExpiryIntervalS: number | undefined;
   readonly maxPacketSize: number | undefined;
@@ -58,6 +61,7 @@ export function sessionSettings(config: Config): SessionSettings {
     maxMessageSize: config.int("max_message_size"),
     maxMessageRate: config.int("max_message_rate"),
     maxInflightMessages: config.int("max_inflight_messages"),
+    isInflightFromHook: false,
     retryIntervalMs: config.int("retry_interval") * 1000,
     maxOnlineMessages: config.int("max_online_messages"),
     maxOfflineMessages: config.int("max_offline_messages"),
@@ -82,6 +86,7 @@ export function sessionSettings(config: Config): SessionSettings {
     mqttConnectTimeoutMs: config.int("mqtt_connect_timeout"),
     maxConnectionLifetimeS: 0,
     sharedRequeueOfflineAfterS: config.int("shared_requeue_offline_after"),
+    cleanupOnDisconnect: undefined,
     sessionExpiryIntervalS: undefined,
     maxPacketSize: undefined,
     requestProblemInfo: undefined,
@@ -98,43 +103,33 @@ function anonymousMode(config: Config): "on" | "off" | "hooks" {
   return value === true || value === "on" ? "on" : value === "hooks" ? "hooks" : "off";
 }
 
-/** Settings changed by the modifiers of auth_on_register(_m5); a wrong type keeps the current value. */
-export function withModifiers(
-  base: SessionSettings,
-  modifiers: RegisterModifiers,
-  version: number,
-): SessionSettings {
-  const properties = modifiers.properties ?? {};
-  const v3 = version < 5;
-  return {
+/** Settings changed by the modifiers of auth_on_register(_m5), checked by hooks/modifiers.ts. */
+export function withModifiers(base: SessionSettings, given: RegisterModifiers): SessionSettings {
+  const properties = given.properties ?? {};
+  return Object.freeze({
     ...base,
-    maxMessageSize: count(modifiers.max_message_size, base.maxMessageSize),
-    maxMessageRate: count(modifiers.max_message_rate, base.maxMessageRate),
-    maxInflightMessages: v3
-      ? count(modifiers.max_inflight_messages, base.maxInflightMessages)
-      : base.maxInflightMessages,
-    retryIntervalMs: v3 ? count(modifiers.retry_interval, base.retryIntervalMs) : 0,
-    maxConnectionLifetimeS: count(modifiers.max_connection_lifetime, base.maxConnectionLifetimeS),
-    maxOnlineMessages: limit(modifiers.max_online_messages, base.maxOnlineMessages),
-    maxOfflineMessages: limit(modifiers.max_offline_messages, base.maxOfflineMessages),
-    queueType: oneOf(modifiers.queue_type, ["fifo", "lifo"], base.queueType),
-    queueDeliverMode: oneOf(
-      modifiers.queue_deliver_mode,
-      ["fanout", "balance"],
-      base.queueDeliverMode,
-    ),
-    upgradeOutgoingQos: flag(modifiers.upgrade_qos, base.upgradeOutgoingQos),
-    allowMultipleSessions: flag(modifiers.allow_multiple_sessions, base.allowMultipleSessions),
-    sessionExpiryIntervalS: count(
-      properties.p_session_expiry_interval ?? modifiers.session_expiry_interval,
-      base.sessionExpiryIntervalS ?? -1,
-      true,
-    ),
-    maxPacketSize: modifiers.max_packet_size ?? base.maxPacketSize,
-    requestProblemInfo: modifiers.request_problem_info ?? base.requestProblemInfo,
-    receiveMaxBroker: count(modifiers.fc_receive_max_broker, base.receiveMaxBroker),
-    receiveMaxClient: count(modifiers.fc_receive_max_client, base.receiveMaxClient),
-    topicAliasMaxClient: count(modifiers.topic_alias_max, base.topicAliasMaxClient),
+    maxMessageSize: given.max_message_size ?? base.maxMessageSize,
+    maxMessageRate: given.max_message_rate ?? base.maxMessageRate,
+    maxInflightMessages: given.max_inflight_messages ?? base.maxInflightMessages,
+    isInflightFromHook: given.max_inflight_messages !== undefined,
+    retryIntervalMs: given.retry_interval ?? base.retryIntervalMs,
+    maxConnectionLifetimeS: given.max_connection_lifetime ?? base.maxConnectionLifetimeS,
+    maxOnlineMessages: given.max_online_messages ?? base.maxOnlineMessages,
+    maxOfflineMessages: given.max_offline_messages ?? base.maxOfflineMessages,
+    queueType: given.queue_type ?? base.queueType,
+    queueDeliverMode: given.queue_deliver_mode ?? base.queueDeliverMode,
+    upgradeOutgoingQos: given.upgrade_qos ?? base.upgradeOutgoingQos,
+    allowMultipleSessions: given.allow_multiple_sessions ?? base.allowMultipleSessions,
+    cleanupOnDisconnect: given.cleanup_on_disconnect ?? base.cleanupOnDisconnect,
+    sessionExpiryIntervalS:
+      properties.p_session_expiry_interval ??
+      given.session_expiry_interval ??
+      base.sessionExpiryIntervalS,
+    maxPacketSize: given.max_packet_size ?? base.maxPacketSize,
+    requestProblemInfo: given.request_problem_info ?? base.requestProblemInfo,
+    receiveMaxBroker: given.fc_receive_max_broker ?? base.receiveMaxBroker,
+    receiveMaxClient: given.fc_receive_max_client ?? base.receiveMaxClient,
+    topicAliasMaxClient: given.topic_alias_max ?? base.topicAliasMaxClient,
     maximumQoS: properties.p_max_qos ?? base.maximumQoS,
     retainAvailable: properties.p_retain_available ?? base.retainAvailable,
     wildcardSubscriptionAvailable:
@@ -143,26 +138,5 @@ export function withModifiers(
       properties.p_shared_subs_available ?? base.sharedSubscriptionAvailable,
     subscriptionIdentifiersAvailable:
       properties.p_sub_ids_available ?? base.subscriptionIdentifiersAvailable,
-  };
-}
-
-function count(value: number | undefined, base: number, unset: true): number | undefined;
-function count(value: number | undefined, base: number): number;
-function count(value: number | undefined, base: number, unset?: true): number | undefined {
-  if (typeof value === "number" && Number.isFinite(value) && value >= 0) return Math.round(value);
-  return unset && base < 0 ? undefined : base;
-}
-
-function limit(value: number | undefined, base: number): number {
-  return typeof value === "number" && Number.isFinite(value) && value >= -1
-    ? Math.round(value)
-    : base;
-}
-
-function flag(value: boolean | undefined, base: boolean): boolean {
-  return typeof value === "boolean" ? value : base;
-}
-
-function oneOf<T extends string>(value: string | undefined, allowed: readonly T[], base: T): T {
-  return allowed.find((each) => each === value) ?? base;
+  });
 }

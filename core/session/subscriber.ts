@@ -1,3 +1,4 @@
+import type { SessionContext } from "../hooks/define-plugin.ts";
 import type { DropReason, SubscriberId } from "../hooks/types.ts";
 import type { Message } from "../mqtt/message.ts";
 import type { Mount } from "../routing/routes.ts";
@@ -52,6 +53,8 @@ export class Subscriber implements Receiver, StoreQueue, Timed {
   /** When waiting messages of shared subscriptions go to other members, wall-clock ms; 0 = never. */
   requeueAtMs = 0;
   session: Session | undefined;
+  /** Of the last session, while there is none. */
+  lastContext: SessionContext | undefined;
   /** `allow_multiple_sessions`: every attached session, when there is more than one. */
   others: Session[] | undefined;
   /** Range of seq given out while several sessions were attached; 0 = none, or still going on. */
@@ -68,6 +71,12 @@ export class Subscriber implements Receiver, StoreQueue, Timed {
     this.hookId = { mountpoint, client_id: clientId };
     this.mount = core.router.mount(mountpoint);
     this.queue = new ClientQueue(this);
+  }
+
+  get context(): SessionContext {
+    if (this.session !== undefined) return this.session.context;
+    this.lastContext ??= {};
+    return this.lastContext;
   }
 
   get isOnline(): boolean {

@@ -16,7 +16,10 @@ export function publishWill(core: Core, subscriber: Subscriber, will: StoredWill
   else core.router.publish(route, message, subscriber);
   const event = subscriber.protocolLevel === 5 ? "on_publish_m5" : "on_publish";
   if (core.hooks.wants(event)) {
-    core.hooks.tell(event, new PublishCall(core, subscriber.username, subscriber.hookId, message));
+    core.hooks.tell(
+      event,
+      new PublishCall(core, subscriber.username, subscriber.hookId, message, subscriber),
+    );
   }
 }
 

@@ -1,11 +1,14 @@
 /** vmq_acl: who may publish and subscribe to what, from a file. */
+import { existsSync } from "node:fs";
 import { setImmediate } from "node:timers/promises";
-import type {
-  Plugin,
-  PublishArgs,
-  SubscribeArgs,
-  SubscribeM5Args,
-  SubscriberId,
+import {
+  definePlugin,
+  type Plugin,
+  type PluginContext,
+  type PublishArgs,
+  type SubscribeArgs,
+  type SubscribeM5Args,
+  type SubscriberId,
 } from "../../core/plugin-api.ts";
 import { type Access, type LineFault, parseAcl } from "./acl-file.ts";
 import { type PluginLog, ReloadedFile } from "./reload.ts";
@@ -220,3 +223,97 @@ function logFaults(log: PluginLog, file: string, faults: readonly LineFault[]): 
   const more = faults.length - FAULTS_LOGGED_MAX;
   if (more > 0) log.warn(`${file}: ${more} more lines were skipped`);
 }
+
+/** Rules by the broker they are for. */
+const running = new WeakMap<PluginContext, AclPlugin>();
+
+function runningOf(context: PluginContext): AclPlugin {
+  const acl = running.get(context);
+  if (acl === undefined) throw new Error("vmq_acl does not run");
+  return acl;
+}
+
+/** The file to read: what is set, else the default one if it is there, else none. */
+function fileOf(context: PluginContext, written: unknown): string | undefined {
+  if (written === "" || written === undefined) return undefined;
+  const path = context.resolvePath(String(written));
+  return context.isSet("acl_file") || existsSync(path) ? path : undefined;
+}
+
+/** The bundled rules refuse nothing that reaches a hook: a client never publishes to `$SYS`. */
+function tellSettled(context: PluginContext, path: string | undefined): void {
+  const hooks = [
+    "auth_on_publish",
+    "auth_on_publish_m5",
+    "auth_on_subscribe",
+    "auth_on_subscribe_m5",
+  ] as const;
+  const isOpen = path === undefined;
+  context.settlesAll(isOpen ? hooks : [], "allows everything while vmq_acl.acl_file is not set");
+}
+
+async function configure(context: PluginContext, key: string, value: unknown): Promise<void> {
+  const acl = runningOf(context);
+  if (key === "vmq_acl.acl_reload_interval") acl.setInterval(Number(value));
+  if (key !== "vmq_acl.acl_file") return;
+  const path = fileOf(context, value);
+  tellSettled(context, path);
+  await acl.setFile(path);
+}
+
+/** `vmq-admin acl test`: which line decides. */
+function test(acl: AclPlugin, args: ReadonlyMap<string, string>): string {
+  const access = args.get("access") ?? "write";
+  const topic = args.get("topic");
+  if (topic === undefined || topic === "") throw new Error("topic is missing");
+  if (access !== "read" && access !== "write") throw new Error("access is read or write");
+  const { verdict, file, line, text } = acl.explain({
+    access,
+    topic,
+    username: args.get("username"),
+    client_id: args.get("client_id") ?? args.get("client-id") ?? "",
+    mountpoint: args.get("mountpoint") ?? "",
+  });
+  return verdict === "ok"
+    ? `ok: ${file}:${line}: ${text}\n`
+    : `next: no line of ${file} allows it; another plugin may\n`;
+}
+
+export default definePlugin({
+  name: "vmq_acl",
+  settings: {
+    acl_file: { type: "file", default: "./etc/vmq.acl", live: true, doc: "Path of the ACL file." },
+    acl_reload_interval: {
+      type: "integer",
+      default: "10",
+      unit: "s",
+      min: 0,
+      live: true,
+      doc: "Seconds between re-reads of the ACL file; 0 = never.",
+    },
+  },
+  start: async (context) => {
+    const aclFile = fileOf(context, context.settings.acl_file);
+    const acl = await createAclPlugin({
+      aclFile,
+      reloadIntervalS: context.settings.acl_reload_interval,
+      topicMaxDepth: Number(context.config("topic_max_depth")),
+      log: context.log,
+    });
+    running.set(context, acl);
+    tellSettled(context, aclFile);
+    context.command({
+      path: ["acl", "test"],
+      usage: "acl test topic=T [access=write|read] [username=U] [client_id=C] [mountpoint=MP]",
+      help: "which line of the ACL file allows a publish (write) or subscribe (read)",
+      run: (args) => test(acl, args),
+    });
+  },
+  hooks: (context) => ({
+    ...runningOf(context).plugin.hooks,
+    change_config: async ({ settings }) => {
+      for (const { key, value } of settings) await configure(context, key, value);
+    },
+  }),
+  stop: (context) => runningOf(context).stop(),
+});

@@ -1,5 +1,13 @@
 /** vmq_passwd: users and password hashes from a file. */
-import type { Plugin, RegisterArgs, RegisterM5Args, Verdict } from "../../core/plugin-api.ts";
+import { existsSync } from "node:fs";
+import {
+  definePlugin,
+  type Plugin,
+  type PluginContext,
+  type RegisterArgs,
+  type RegisterM5Args,
+  type Verdict,
+} from "../../core/plugin-api.ts";
 import { type LineFault, NO_USERS, type PasswordSet, parsePasswordFile } from "./password-file.ts";
 import { type PluginLog, ReloadedFile } from "./reload.ts";
 import { type Outcome, Verifier } from "./verifier.ts";
@@ -95,3 +103,78 @@ function logFaults(log: PluginLog, path: string, faults: readonly LineFault[]): 
   const more = faults.length - FAULTS_LOGGED_MAX;
   if (more > 0) log.warn(`${path}: ${more} more lines with faults`);
 }
+
+/** Users by the broker they are for. */
+const running = new WeakMap<PluginContext, PasswdPlugin>();
+
+function runningOf(context: PluginContext): PasswdPlugin {
+  const passwd = running.get(context);
+  if (passwd === undefined) throw new Error("vmq_passwd does not run");
+  return passwd;
+}
+
+/**
+ * Nobody asked for a password file and there is none: worth one line if clients need a password, and
+ * none if they don't.
+ */
+async function startWithoutFile(
+  context: PluginContext,
+  options: PasswdOptions,
+): Promise<PasswdPlugin> {
+  let isStarting = true;
+  const { log } = context;
+  const quiet: PluginLog = {
+    info: (message, fields) => log.info(message, fields),
+    warn: (message, fields) => log.warn(message, fields),
+    error: (message, fields) => (isStarting ? undefined : log.error(message, fields)),
+  };
+  const passwd = await createPasswdPlugin({ ...options, log: quiet });
+  isStarting = false;
+  if (context.config("allow_anonymous") !== "on" && context.config("allow_anonymous") !== true) {
+    log.warn(`no vmq_passwd.password_file and no ${options.passwordFile}: there are no users`, {
+      hint: `vmq-passwd -c ${options.passwordFile} USER`,
+    });
+  }
+  return passwd;
+}
+
+async function configure(context: PluginContext, key: string, value: unknown): Promise<void> {
+  const passwd = runningOf(context);
+  if (key === "vmq_passwd.password_file") await passwd.setFile(context.resolvePath(String(value)));
+  if (key === "vmq_passwd.password_reload_interval") passwd.setInterval(Number(value));
+}
+
+export default definePlugin({
+  name: "vmq_passwd",
+  settings: {
+    password_file: {
+      type: "file",
+      default: "./etc/vmq.passwd",
+      live: true,
+      doc: "Path of the password file.",
+    },
+    password_reload_interval: {
+      type: "integer",
+      default: "10",
+      unit: "s",
+      min: 0,
+      live: true,
+      doc: "Seconds between re-reads of the password file; 0 = never.",
+    },
+  },
+  start: async (context) => {
+    const { settings, log } = context;
+    const passwordFile = context.resolvePath(settings.password_file);
+    const options = { passwordFile, reloadIntervalS: settings.password_reload_interval, log };
+    const isWanted = context.isSet("password_file") || existsSync(passwordFile);
+    const start = isWanted ? createPasswdPlugin(options) : startWithoutFile(context, options);
+    running.set(context, await start);
+  },
+  hooks: (context) => ({
+    ...runningOf(context).plugin.hooks,
+    change_config: async ({ settings }) => {
+      for (const { key, value } of settings) await configure(context, key, value);
+    },
+  }),
+  stop: (context) => runningOf(context).stop(),
+});

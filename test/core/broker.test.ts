@@ -145,7 +145,7 @@ describe("a running broker", () => {
     const topics: string[] = [];
     broker.enablePlugin({
       name: "late",
-      hooks: { on_publish: ({ topic }) => void topics.push(topic) },
+      hooks: { on_publish: ({ topic }: { topic: string }) => void topics.push(topic) },
     });
     const client = await connectClient(broker, 4, { clientId: "c" });
     client.publish({ topic: "one" });

@@ -1,9 +1,10 @@
 import { isPromise } from "../../hooks/chain.ts";
-import type { AuthModifiers, HookError, Verdict } from "../../hooks/types.ts";
+import type { HookError, HookModifiers, Verdict } from "../../hooks/types.ts";
 import { encodeAuth } from "../../mqtt/codec.ts";
 import { fromHookProperties, toHookProperties } from "../../mqtt/hook-properties.ts";
-import { AUTH, type AuthPacket, CONNACK, type Properties } from "../../mqtt/packets.ts";
+import { AUTH, type AuthPacket, CONNACK, DISCONNECT, type Properties } from "../../mqtt/packets.ts";
 import { isServerReasonCode, protocolError, reasonCodeOf } from "../../mqtt/reason-codes.ts";
+import { withContext } from "../hook-arguments.ts";
 import { AUTHENTICATING, CONNECTED, type Session } from "../session.ts";
 
 /** State of an enhanced authentication. MQTT 5.0, 4.12. */
@@ -26,29 +27,31 @@ export function askAuth(
 ): AuthOutcome | Promise<AuthOutcome> {
   const verdict = session.core.hooks.ask(
     "on_auth_m5",
-    {
-      username: session.username,
-      subscriber_id: session.hookId,
-      properties: toHookProperties(properties),
-    },
-    session.transport.listener.authPlugins,
+    withContext(
+      {
+        username: session.username,
+        subscriber_id: session.hookId,
+        properties: toHookProperties(properties),
+      },
+      session,
+    ),
+    session.chainSet,
   );
-  if (isPromise(verdict))
-    return verdict.then((late) => outcome(method, late as Verdict<AuthModifiers>));
-  return outcome(method, verdict as Verdict<AuthModifiers>);
+  if (isPromise(verdict)) return verdict.then((late) => outcome(method, late as AuthVerdict));
+  return outcome(method, verdict as AuthVerdict);
 }
 
-function outcome(method: string, verdict: Verdict<AuthModifiers>): AuthOutcome {
+type AuthVerdict = Verdict<HookModifiers["on_auth_m5"]>;
+
+function outcome(method: string, verdict: AuthVerdict): AuthOutcome {
   if (verdict === "ok") {
     return { kind: "success", properties: { authenticationMethod: method } };
   }
   if (typeof verdict === "object" && "ok" in verdict) {
-    const code = reasonCodeOf(verdict.ok.reason_code ?? 0);
-    const checked = fromHookProperties(
-      { ...verdict.ok.properties, p_authentication_method: method },
-      AUTH,
-    );
-    if ("error" in checked || (code !== 0 && code !== 0x18)) {
+    const { reason_code: code = 0, properties } = verdict.ok;
+    const checked = fromHookProperties({ p_authentication_method: method, ...properties }, AUTH);
+    // Another method than the client's is not possible [MQTT-4.12.0-5].
+    if ("error" in checked || checked.properties.authenticationMethod !== method) {
       return { kind: "refused", code: 0x83, properties: undefined };
     }
     return { kind: code === 0 ? "success" : "continue", properties: checked.properties };
@@ -106,7 +109,8 @@ function step(session: Session, auth: EnhancedAuth, result: AuthOutcome): void {
     if (result.kind === "success") sendAuth(session, 0, result.properties);
     else {
       session.end({
-        code: result.code,
+        // 0x8C, the answer of an unknown method, is none of DISCONNECT. MQTT 5.0, 3.14.2.1
+        code: isServerReasonCode(DISCONNECT, result.code) ? result.code : 0x87,
         ...(result.properties === undefined ? {} : { properties: result.properties }),
         reason: "re-authentication refused",
         publishWill: true,

@@ -3,6 +3,7 @@ import { isPromise } from "../../hooks/chain.ts";
 import type {
   ConnectionMeta,
   HookError,
+  HookModifiers,
   HookProperties,
   RegisterModifiers,
   Verdict,
@@ -14,7 +15,7 @@ import { CONNACK, type ConnectPacket, type Properties, type Will } from "../../m
 import { encodePublishProperties } from "../../mqtt/publish-properties.ts";
 import { isServerReasonCode, reasonCodeOf } from "../../mqtt/reason-codes.ts";
 import type { StoredWill } from "../../store/types.ts";
-import { PublishCall } from "../hook-arguments.ts";
+import { PublishCall, withContext } from "../hook-arguments.ts";
 import { RateLimit } from "../rate.ts";
 import { AUTHENTICATING, CONNECTED, CONNECTING, type Session } from "../session.ts";
 import { withModifiers } from "../settings.ts";
@@ -27,6 +28,8 @@ interface Progress {
   packet: ConnectPacket;
   /** CONNACK properties of MQTT 5, collected on the way. */
   connack: Properties;
+  /** For how long nothing is read after CONNACK. */
+  throttleMs: number;
 }
 
 /**
@@ -52,7 +55,7 @@ export function handleConnect(session: Session, buffer: Buffer, body: number, en
     session.refuse(session.version === 5 ? 0x84 : 1);
     return;
   }
-  const progress: Progress = { packet, connack: {} };
+  const progress: Progress = { packet, connack: {}, throttleMs: 0 };
   const method = packet.properties?.authenticationMethod;
   if (session.version === 5 && method !== undefined) authenticate(session, progress, method);
   else checkClientId(session, progress);
@@ -99,7 +102,7 @@ function checkClientId(session: Session, progress: Progress): void {
 // ---- auth_on_register
 
 function register(session: Session, progress: Progress): void {
-  const { core, settings } = session;
+  const { settings } = session;
   const { listener } = session.transport;
   const mode = listener.allowAnonymousOverride ? "on" : settings.allowAnonymous;
   if (mode === "on") {
@@ -107,7 +110,7 @@ function register(session: Session, progress: Progress): void {
     return;
   }
   const chain = session.version === 5 ? "auth_on_register_m5" : "auth_on_register";
-  if (mode === "hooks" && core.hooks.chains[chain].length === 0) {
+  if (mode === "hooks" && session.chainSet.chains[chain].length === 0) {
     checkWill(session, progress);
     return;
   }
@@ -115,7 +118,8 @@ function register(session: Session, progress: Progress): void {
   const decide = (answer: Verdict<RegisterModifiers>): void => {
     if (answer === "ok") checkWill(session, progress);
     else if (typeof answer === "object" && "ok" in answer) {
-      if (applyModifiers(session, progress, answer.ok)) checkWill(session, progress);
+      applyModifiers(session, progress, answer.ok);
+      checkWill(session, progress);
     } else {
       const error = answer === "next" ? "next" : answer.error;
       if (mode === "hooks" && error === "plugin_chain_exhausted") checkWill(session, progress);
@@ -137,17 +141,19 @@ function askRegister(session: Session, packet: ConnectPacket): unknown {
     password: packet.password,
     connection_meta: connectionMeta(session),
   };
-  const names = session.transport.listener.authPlugins;
   if (session.version < 5) {
-    const args = { ...common, clean_session: packet.clean };
-    return session.core.hooks.ask("auth_on_register", args, names);
+    const args = withContext({ ...common, clean_session: packet.clean }, session);
+    return session.core.hooks.ask("auth_on_register", args, session.chainSet);
   }
-  const args = {
-    ...common,
-    clean_start: packet.clean,
-    properties: toHookProperties(packet.properties),
-  };
-  return session.core.hooks.ask("auth_on_register_m5", args, names);
+  const args = withContext(
+    {
+      ...common,
+      clean_start: packet.clean,
+      properties: toHookProperties(packet.properties),
+    },
+    session,
+  );
+  return session.core.hooks.ask("auth_on_register_m5", args, session.chainSet);
 }
 
 const LISTENER_TYPES = { tcp: "mqtt", ssl: "mqtts", ws: "mqttws", wss: "mqttwss" } as const;
@@ -163,46 +169,44 @@ function connectionMeta(session: Session): ConnectionMeta | undefined {
   };
 }
 
-/** Takes over what the hook changed; false (and refused) when the client id it gives is not usable. */
-function applyModifiers(
-  session: Session,
-  progress: Progress,
-  modifiers: RegisterModifiers,
-): boolean {
-  session.settings = withModifiers(session.settings, modifiers, session.version);
-  const id = modifiers.subscriber_id;
+/** Takes over what the hook changed. */
+function applyModifiers(session: Session, progress: Progress, given: RegisterModifiers): void {
+  const { connack } = progress;
+  session.settings = withModifiers(session.settings, given);
+  const id = given.subscriber_id;
   if (id !== undefined) {
-    if (typeof id.client_id !== "string" || id.client_id === "") {
-      session.core.log.warn("auth_on_register gave no usable client_id", {
-        client_id: session.clientId,
-      });
-      session.refuse(session.version === 5 ? 0x83 : 3);
-      return false;
-    }
     session.clientId = id.client_id;
     session.mount = session.core.router.mount(id.mountpoint ?? session.mount.name);
     session.hookId = { mountpoint: session.mount.name, client_id: id.client_id };
-  }
-  if (typeof modifiers.username === "string") session.username = modifiers.username;
-  const clean = modifiers.clean_start ?? modifiers.clean_session;
-  if (typeof clean === "boolean") session.cleanStart = clean;
-  const given = modifiers.properties;
-  if (given !== undefined && session.version === 5) {
-    if (given.p_server_keep_alive !== undefined) {
-      session.keepAliveS = given.p_server_keep_alive;
-      progress.connack.serverKeepAlive = given.p_server_keep_alive;
-    }
-    // [MQTT-3.1.2-28] only for a client that asked for it
-    if (progress.packet.properties?.requestResponseInformation === true) {
-      const checked = fromHookProperties({ p_response_info: given.p_response_info }, CONNACK);
-      if ("properties" in checked) Object.assign(progress.connack, checked.properties);
-    }
-    if (given.p_user_property !== undefined) {
-      const checked = fromHookProperties({ p_user_property: given.p_user_property }, CONNACK);
-      if ("properties" in checked) Object.assign(progress.connack, checked.properties);
+    // A client that left the choice to us must know what it is called.
+    if (connack.assignedClientIdentifier !== undefined) {
+      connack.assignedClientIdentifier = id.client_id;
     }
   }
-  return true;
+  session.username = given.username ?? session.username;
+  session.cleanStart = given.clean_start ?? given.clean_session ?? session.cleanStart;
+  session.requestProblemInfo = given.request_problem_info ?? session.requestProblemInfo;
+  if (given.max_packet_size !== undefined) {
+    const clients = session.packetBytesMax ?? Number.POSITIVE_INFINITY;
+    session.packetBytesMax = Math.min(clients, given.max_packet_size);
+  }
+  if (given.properties !== undefined) applyProperties(session, progress, given.properties);
+}
+
+function applyProperties(session: Session, progress: Progress, given: HookProperties): void {
+  const { connack, packet } = progress;
+  if (given.p_server_keep_alive !== undefined) {
+    session.keepAliveS = given.p_server_keep_alive;
+    connack.serverKeepAlive = given.p_server_keep_alive;
+  }
+  // [MQTT-3.1.2-28] only for a client that asked for it
+  const isAsked = packet.properties?.requestResponseInformation === true;
+  if (isAsked && given.p_response_info !== undefined) {
+    connack.responseInformation = given.p_response_info;
+  }
+  if (given.p_user_property !== undefined) {
+    connack.userProperties = given.p_user_property.map(({ key, val }) => [key, val]);
+  }
 }
 
 function refuseRegistration(session: Session, error: HookError): void {
@@ -220,26 +224,24 @@ function refuseRegistration(session: Session, error: HookError): void {
     session.refuse(0x83);
     return;
   }
-  if (typeof error !== "object") {
-    session.refuse(typeof error === "number" ? connackCode(error) : 0x86);
-    return;
-  }
-  const given: HookProperties = {
-    p_reason_string: error.reason_string ?? error.properties?.p_reason_string,
-    p_server_ref: error.properties?.p_server_ref,
-  } as HookProperties;
-  const checked = fromHookProperties(given, CONNACK);
+  // A bare name is a reason of VerneMQ, not a reason code: 0x86, whatever it is.
+  const given = typeof error === "object" ? error.reason_code : error;
+  const isCode = typeof error === "object" || typeof error === "number";
+  const code = isCode && given !== undefined ? reasonCodeOf(given) : undefined;
   session.refuse(
-    connackCode(error.reason_code),
-    "properties" in checked ? checked.properties : undefined,
+    code !== undefined && code >= 0x80 && isServerReasonCode(CONNACK, code) ? code : 0x86,
+    typeof error === "object" ? refusalProperties(error) : undefined,
   );
 }
 
-/** A refusal that CONNACK may carry [MQTT-3.2.2-8]; 0x86 for anything else. */
-function connackCode(given: string | number | undefined): number {
-  const code = given === undefined ? undefined : reasonCodeOf(given);
-  const isKnown = code !== undefined && code >= 0x80 && isServerReasonCode(CONNACK, code);
-  return isKnown ? code : 0x86;
+/** What of a refusal may go into CONNACK: Reason String and Server Reference. */
+function refusalProperties(error: Exclude<HookError, string | number>): Properties | undefined {
+  const given = {
+    p_reason_string: error.reason_string ?? error.properties?.p_reason_string,
+    p_server_ref: error.properties?.p_server_ref,
+  };
+  const checked = fromHookProperties(given, CONNACK);
+  return "properties" in checked ? checked.properties : undefined;
 }
 
 // ---- will
@@ -258,28 +260,34 @@ function checkWill(session: Session, progress: Progress): void {
   const { message } = asked;
   const { core } = session;
   const chain = session.version === 5 ? "auth_on_publish_m5" : "auth_on_publish";
-  if (core.hooks.chains[chain].length === 0) {
+  if (!session.chainSet.isAsked(chain)) {
     session.will = asked;
     attach(session, progress);
     return;
   }
-  const decide = (verdict: unknown): void => {
+  const decide = (answer: unknown): void => {
+    const verdict = answer as Verdict<HookModifiers["auth_on_publish_m5"]>;
+    const changes = typeof verdict === "object" && "ok" in verdict ? verdict.ok : undefined;
     const changed =
-      verdict === "ok"
-        ? message
-        : typeof verdict === "object" && verdict !== null && "ok" in verdict
-          ? applyPublishModifiers(session, message, verdict.ok as object)
-          : undefined;
-    if (changed === undefined) {
+      changes === undefined
+        ? verdict === "ok" && message
+        : applyPublishModifiers(session, message, changes, true);
+    if (!changed) {
       core.counters.publishAuthError[session.versionIndex]++;
       session.refuse(session.version === 5 ? 0x87 : 5);
       return;
     }
-    session.will = { ...asked, message: changed };
+    const properties = changes?.properties;
+    session.will = {
+      message: changed,
+      delayS: properties?.p_will_delay_interval ?? asked.delayS,
+      expiryS: properties?.p_message_expiry_interval ?? asked.expiryS,
+    };
+    progress.throttleMs = changes?.throttle ?? 0;
     attach(session, progress);
   };
-  const call = new PublishCall(session.core, session.username, session.hookId, message);
-  const verdict = core.hooks.ask(chain, call, session.transport.listener.authzPlugins);
+  const call = new PublishCall(session.core, session.username, session.hookId, message, session);
+  const verdict = core.hooks.ask(chain, call, session.chainSet);
   if (isPromise(verdict)) session.proceed(verdict as Promise<unknown>, decide);
   else decide(verdict);
 }
@@ -326,7 +334,7 @@ function finish(session: Session, progress: Progress): void {
   const { sessionPresent, batch } = core.manager.attach(session, {
     expiryS,
     window: sendWindow(session, packet),
-    packetBytesMax: packet.properties?.maximumPacketSize ?? Number.POSITIVE_INFINITY,
+    packetBytesMax: session.packetBytesMax ?? Number.POSITIVE_INFINITY,
     aliasMax: Math.min(packet.properties?.topicAliasMaximum ?? 0, settings.topicAliasMaxBroker),
   });
   session.applySizeLimit();
@@ -339,13 +347,13 @@ function finish(session: Session, progress: Progress): void {
   }
   tellRegistered(session, packet, connack);
   if (core.commits.isDurable(batch)) {
-    accept(session, sessionPresent, connack);
+    accept(session, sessionPresent, progress);
     return;
   }
   // What CONNACK promises (a new session, an old one gone) is in the store first.
   session.wait();
   core.commits.when(batch, () => {
-    if (session.isAttached) accept(session, sessionPresent, connack);
+    if (session.isAttached) accept(session, sessionPresent, progress);
     session.release();
   });
 }
@@ -353,18 +361,26 @@ function finish(session: Session, progress: Progress): void {
 /** Seconds the state is kept after the connection; 0 = not at all (mqtt.md, section 4.3). */
 function sessionExpiry(session: Session, requested: number): number {
   const { settings } = session;
-  if (settings.allowMultipleSessions && session.version < 5) return NEVER_EXPIRES;
-  if (session.version === 5) return settings.sessionExpiryIntervalS ?? requested;
-  if (session.cleanStart) return 0;
-  return settings.persistentClientExpirationS || NEVER_EXPIRES;
+  const isKept = settings.cleanupOnDisconnect === false;
+  const keptS = settings.persistentClientExpirationS || NEVER_EXPIRES;
+  if (settings.cleanupOnDisconnect === true) return 0;
+  if (session.version === 5) {
+    const expiryS = settings.sessionExpiryIntervalS ?? requested;
+    return expiryS === 0 && isKept ? keptS : expiryS;
+  }
+  if (settings.allowMultipleSessions) return NEVER_EXPIRES;
+  return session.cleanStart && !isKept ? 0 : keptS;
 }
 
 function sendWindow(session: Session, packet: ConnectPacket): number {
   const { settings } = session;
-  if (session.version === 5) {
-    return Math.min(packet.properties?.receiveMaximum ?? 65_535, settings.receiveMaxClient);
-  }
-  return settings.maxInflightMessages || 65_535;
+  const inflight = settings.maxInflightMessages || 65_535;
+  if (session.version < 5) return inflight;
+  return Math.min(
+    packet.properties?.receiveMaximum ?? 65_535,
+    settings.receiveMaxClient,
+    settings.isInflightFromHook ? inflight : 65_535,
+  );
 }
 
 /** Differs from VerneMQ: every limit that is enforced is announced, and the other way round (W-05). */
@@ -388,20 +404,21 @@ function tellRegistered(session: Session, packet: ConnectPacket, connack: Proper
     username: session.username,
   };
   if (session.version < 5) {
-    hooks.tell("on_register", who);
+    if (hooks.wants("on_register")) hooks.tell("on_register", withContext(who, session));
   } else if (hooks.wants("on_register_m5")) {
-    hooks.tell("on_register_m5", {
+    const args = {
       ...who,
       properties: toHookProperties(connack),
       connect_properties: toHookProperties(packet.properties),
-    });
+    };
+    hooks.tell("on_register_m5", withContext(args, session));
   }
 }
 
-function accept(session: Session, sessionPresent: boolean, connack: Properties): void {
+function accept(session: Session, sessionPresent: boolean, progress: Progress): void {
   const frame = encodeConnack(
     session.version,
-    { sessionPresent, code: 0, properties: connack },
+    { sessionPresent, code: 0, properties: progress.connack },
     { maximumPacketSize: session.packetBytesMax },
   );
   if (frame === undefined) {
@@ -419,4 +436,5 @@ function accept(session: Session, sessionPresent: boolean, connack: Properties):
     protocol: session.level,
   });
   session.out.open();
+  if (progress.throttleMs > 0) session.pauseFor(progress.throttleMs);
 }

@@ -1,5 +1,5 @@
 import { isPromise } from "../../hooks/chain.ts";
-import type { HookError, PublishModifiers, Verdict } from "../../hooks/types.ts";
+import type { HookError, HookModifiers, Verdict } from "../../hooks/types.ts";
 import { encodeAck } from "../../mqtt/codec.ts";
 import { fromHookProperties } from "../../mqtt/hook-properties.ts";
 import {
@@ -10,7 +10,8 @@ import {
   FRAME_V5_ID,
   Message,
 } from "../../mqtt/message.ts";
-import { MqttError, PUBACK, PUBREC } from "../../mqtt/packets.ts";
+import { MqttError, PUBACK, PUBLISH, PUBREC } from "../../mqtt/packets.ts";
+import { WILL } from "../../mqtt/properties.ts";
 import {
   encodePublishProperties,
   forwardBytes,
@@ -28,6 +29,8 @@ import { DEFERRED_MAX } from "../outbound.ts";
 import { Run } from "../run.ts";
 import type { Session } from "../session.ts";
 import type { Subscriber } from "../subscriber.ts";
+
+type PublishChange = HookModifiers["auth_on_publish_m5"];
 
 /** Marks the packet id of a QoS 2 PUBLISH where id and QoS travel as one number (0 = QoS 0). */
 const QOS2 = 0x10000;
@@ -146,10 +149,7 @@ function joinRun(
   end: number,
   payloadStart: number,
 ): void {
-  const { chains } = session.core.hooks;
-  const isAsked =
-    (session.version === 5 ? chains.auth_on_publish_m5 : chains.auth_on_publish).length > 0;
-  if (isAsked) {
+  if (session.chainSet.isAsked(session.version === 5 ? "auth_on_publish_m5" : "auth_on_publish")) {
     const message = new Message(session.mount.name, route.topic, buffer, 0, false, undefined, 0);
     message.borrow(buffer, start, end, payloadStart, layout, route.bytes.length);
     const verdict = askPublish(session, message);
@@ -244,7 +244,7 @@ function checkLimits(session: Session, qos: number, retain: boolean, packetId: n
   return true;
 }
 
-/** Asks auth_on_publish(_m5). With no plugin for it everyone may publish. */
+/** Asks auth_on_publish(_m5), if there is anyone to ask (hooks/registry.ts, isAsked). */
 function authorise(
   session: Session,
   route: Route,
@@ -252,9 +252,8 @@ function authorise(
   answer: number,
   newAlias: number,
 ): void {
-  const { hooks } = session.core;
   const chain = session.version === 5 ? "auth_on_publish_m5" : "auth_on_publish";
-  if (hooks.chains[chain].length === 0) {
+  if (!session.chainSet.isAsked(chain)) {
     if (newAlias !== 0) learnAlias(session, newAlias, route);
     accept(session, route, message, answer, 0);
     return;
@@ -263,9 +262,9 @@ function authorise(
 }
 
 function askPublish(session: Session, message: Message): unknown {
-  const call = new PublishCall(session.core, session.username, session.hookId, message);
+  const call = new PublishCall(session.core, session.username, session.hookId, message, session);
   const chain = session.version === 5 ? "auth_on_publish_m5" : "auth_on_publish";
-  return session.core.hooks.ask(chain, call, session.transport.listener.authzPlugins);
+  return session.core.hooks.ask(chain, call, session.chainSet);
 }
 
 /** Goes on with a verdict that is there, or waits for it. */
@@ -278,11 +277,11 @@ function settle(
   verdict: unknown,
 ): void {
   if (!isPromise(verdict)) {
-    decide(session, route, message, answer, newAlias, verdict as Verdict<PublishModifiers>);
+    decide(session, route, message, answer, newAlias, verdict as Verdict<PublishChange>);
     return;
   }
   message.own();
-  session.proceed(verdict as Promise<Verdict<PublishModifiers>>, (late) =>
+  session.proceed(verdict as Promise<Verdict<PublishChange>>, (late) =>
     decide(session, route, message, answer, newAlias, late),
   );
 }
@@ -293,7 +292,7 @@ function decide(
   message: Message,
   answer: number,
   newAlias: number,
-  verdict: Verdict<PublishModifiers>,
+  verdict: Verdict<PublishChange>,
 ): void {
   if (verdict === "ok") {
     if (newAlias !== 0) learnAlias(session, newAlias, route);
@@ -307,7 +306,7 @@ function decide(
     const mount = session.core.router.mount(changed.mountpoint);
     const newRoute = mount.lookupText(changed.topic);
     if (newAlias !== 0) learnAlias(session, newAlias, newRoute);
-    accept(session, newRoute, changed, answer, Number(verdict.ok.throttle ?? 0));
+    accept(session, newRoute, changed, answer, verdict.ok.throttle ?? 0);
   } else {
     refuse(session, answer, verdict === "next" ? "next" : verdict.error);
   }
@@ -319,40 +318,40 @@ function learnAlias(session: Session, alias: number, route: Route): void {
 }
 
 /**
- * The message a modifier asks for; undefined (and logged) when a field is not usable. Also for wills.
+ * The message a modifier asks for; undefined (and logged) when a field is not usable here. The expiry of
+ * a will counts from its publication: the caller keeps it.
  */
 export function applyPublishModifiers(
   session: Session,
   message: Message,
-  change: PublishModifiers,
+  change: PublishChange,
+  isWill = false,
 ): Message | undefined {
   let properties = message.properties;
   let expiresAtMs = message.expiresAtMs;
-  if (change.properties !== undefined && session.version === 5) {
-    const checked = fromHookProperties(change.properties);
+  if (change.properties !== undefined) {
+    const checked = fromHookProperties(change.properties, isWill ? WILL : PUBLISH);
     if ("error" in checked) {
       return badModifier(session, `properties.${checked.error.field}`, checked.error.message);
     }
     const encoded = encodePublishProperties(checked.properties);
     properties = encoded.forward;
-    if (encoded.messageExpiryInterval >= 0) {
+    if (encoded.messageExpiryInterval >= 0 && !isWill) {
       expiresAtMs = session.core.wallMs() + encoded.messageExpiryInterval * 1000;
     }
   }
-  const payload = typeof change.payload === "string" ? Buffer.from(change.payload) : change.payload;
-  const qos = change.qos ?? message.qos;
-  if (qos !== 0 && qos !== 1 && qos !== 2) return badModifier(session, "qos", "0, 1 or 2");
   const topic = change.topic ?? message.topic;
+  const mountpoint = change.mountpoint ?? message.mountpoint;
   try {
-    session.core.router.mount(change.mountpoint ?? message.mountpoint).lookupText(topic);
+    session.core.router.mount(mountpoint).lookupText(topic);
   } catch (error) {
     return badModifier(session, "topic", error instanceof Error ? error.message : "not valid");
   }
   return new Message(
-    change.mountpoint ?? message.mountpoint,
+    mountpoint,
     topic,
-    payload ?? message.payload,
-    qos,
+    change.payload ?? message.payload,
+    change.qos ?? message.qos,
     change.retain ?? message.retain,
     properties,
     expiresAtMs,
@@ -408,14 +407,12 @@ function accept(
   if (core.hooks.chains[event].length > 0) {
     core.hooks.tell(
       event,
-      new PublishCall(session.core, session.username, session.hookId, message),
+      new PublishCall(session.core, session.username, session.hookId, message, session),
     );
   }
-  if (throttleMs > 0) session.pauseFor(throttleMs);
-  if (session.rate !== undefined) {
-    const pauseMs = session.rate.take(core.wheel.refresh());
-    if (pauseMs > 0) session.pauseFor(pauseMs);
-  }
+  const rateMs = session.rate === undefined ? 0 : session.rate.take(core.wheel.refresh());
+  const pauseMs = Math.max(throttleMs, rateMs);
+  if (pauseMs > 0) session.pauseFor(pauseMs);
 }
 
 /** What a client gets for a publish that is not allowed (mqtt.md, section 7.2). */

@@ -1,11 +1,5 @@
 import { isPromise } from "../../hooks/chain.ts";
-import type {
-  HookError,
-  HookModifiers,
-  SubscriptionInfo,
-  TopicQos,
-  Verdict,
-} from "../../hooks/types.ts";
+import type { HookError, HookModifiers, SubscriptionInfo, Verdict } from "../../hooks/types.ts";
 import { encodeSuback } from "../../mqtt/codec.ts";
 import { fromHookProperties, toHookProperties } from "../../mqtt/hook-properties.ts";
 import {
@@ -17,13 +11,17 @@ import {
 } from "../../mqtt/packets.ts";
 import { reasonCodeOf } from "../../mqtt/reason-codes.ts";
 import { hasWildcard, parseShared, validateFilter } from "../../mqtt/topics.ts";
+import { stringFault } from "../../mqtt/utf8.ts";
 import type { Subscription } from "../../routing/subscription.ts";
+import { withContext } from "../hook-arguments.ts";
 import { storedSubscription } from "../manager.ts";
 import type { Session } from "../session.ts";
 import type { Subscriber } from "../subscriber.ts";
 
 /** One position of the SUBACK: a subscription to make, or the code of its refusal. */
-type Decision = { request: SubscriptionRequest; requested: string } | { refused: number };
+type Decision =
+  | { request: SubscriptionRequest; requested: string; id?: number | undefined }
+  | { refused: number };
 
 const RETAIN_HANDLING = ["send_retain", "send_if_new_sub", "dont_send"] as const;
 
@@ -36,31 +34,36 @@ export function handleSubscribe(session: Session, packet: SubscribePacket): void
   core.counters.subscribeReceived[session.versionIndex]++;
   checkCapabilities(session, packet);
   const chain = session.version === 5 ? "auth_on_subscribe_m5" : "auth_on_subscribe";
-  if (core.hooks.chains[chain].length === 0) {
+  if (!session.chainSet.isAsked(chain)) {
     subscribe(session, packet, packet.subscriptions.map(granted), undefined);
     return;
   }
-  const names = session.transport.listener.authzPlugins;
   const verdict =
     session.version === 5
       ? core.hooks.ask(
           "auth_on_subscribe_m5",
-          {
-            username: session.username,
-            subscriber_id: session.hookId,
-            topics: packet.subscriptions.map((each) => subscriptionInfo(each, packet.properties)),
-            properties: toHookProperties(packet.properties),
-          },
-          names,
+          withContext(
+            {
+              username: session.username,
+              subscriber_id: session.hookId,
+              topics: packet.subscriptions.map((each) => subscriptionInfo(each, packet.properties)),
+              properties: toHookProperties(packet.properties),
+            },
+            session,
+          ),
+          session.chainSet,
         )
       : core.hooks.ask(
           "auth_on_subscribe",
-          {
-            username: session.username,
-            subscriber_id: session.hookId,
-            topics: packet.subscriptions.map((each) => ({ topic: each.filter, qos: each.qos })),
-          },
-          names,
+          withContext(
+            {
+              username: session.username,
+              subscriber_id: session.hookId,
+              topics: packet.subscriptions.map((each) => ({ topic: each.filter, qos: each.qos })),
+            },
+            session,
+          ),
+          session.chainSet,
         );
   if (isPromise(verdict)) {
     session.proceed<unknown>(verdict as Promise<unknown>, (late) => decide(session, packet, late));
@@ -78,21 +81,12 @@ function decide(session: Session, packet: SubscribePacket, verdict: unknown): vo
     return;
   }
   if (typeof answer === "object" && "ok" in answer) {
-    const isList = Array.isArray(answer.ok);
-    const change = answer.ok as HookModifiers["auth_on_subscribe_m5"];
-    const topics = isList ? (answer.ok as readonly SubscriptionInfo[]) : change.topics;
-    if (topics === undefined) {
-      subscribe(
-        session,
-        packet,
-        packet.subscriptions.map(granted),
-        ackProperties(session, change.properties),
-      );
-      return;
-    }
-    const decisions = topics.map((topic, i) => decisionOf(session, topic, packet, i));
-    const properties = isList ? undefined : ackProperties(session, change.properties);
-    subscribe(session, packet, decisions, properties);
+    const { topics, properties } = answer.ok;
+    const decisions =
+      topics === undefined
+        ? packet.subscriptions.map(granted)
+        : decisionsOf(session, packet, topics);
+    subscribe(session, packet, decisions, ackProperties(session, properties));
     return;
   }
   session.core.counters.subscribeAuthError[session.versionIndex]++;
@@ -103,12 +97,9 @@ function decide(session: Session, packet: SubscribePacket, verdict: unknown): vo
     reason: typeof error === "object" ? String(error.reason_code) : String(error),
   });
   const code = refusalCode(error);
-  subscribe(
-    session,
-    packet,
-    packet.subscriptions.map(() => ({ refused: code })),
-    undefined,
-  );
+  const refused = packet.subscriptions.map(() => ({ refused: code }));
+  const text = typeof error === "object" ? errorText(error) : undefined;
+  subscribe(session, packet, refused, text === undefined ? undefined : { reasonString: text });
 }
 
 /** Refusals a SUBACK may carry [MQTT-3.9.3-2], and 0x85, which VerneMQ passes on too. */
@@ -119,6 +110,11 @@ function refusalCode(error: HookError): number {
   if (error === "plugin_error") return 0x83;
   const code = given === undefined ? undefined : reasonCodeOf(given);
   return code !== undefined && SUBACK_CODES.has(code) ? code : 0x87;
+}
+
+function errorText(error: Exclude<HookError, string | number>): string | undefined {
+  const text = error.reason_string ?? error.properties?.p_reason_string;
+  return text === undefined || stringFault(text) !== undefined ? undefined : text;
 }
 
 /** Properties a plugin may put into SUBACK and UNSUBACK: Reason String and User Property. */
@@ -138,33 +134,48 @@ function granted(request: SubscriptionRequest): Decision {
   return { request, requested: request.filter };
 }
 
-/** One entry of a hook's list; the request at the same position lends what the entry leaves out. */
+/**
+ * A hook's list by position: one decision for each request, what the list lacks is refused, what it has
+ * beyond them is subscribed too. Differs from VerneMQ, whose SUBACK has a code per entry of the list
+ * [MQTT-3.9.3-1].
+ */
+function decisionsOf(
+  session: Session,
+  packet: SubscribePacket,
+  topics: readonly SubscriptionInfo[],
+): Decision[] {
+  const decisions = topics.map((topic, i) => decisionOf(session, topic, packet, i));
+  while (decisions.length < packet.subscriptions.length) decisions.push({ refused: 0x87 });
+  return decisions;
+}
+
+/** One entry of a hook's list. What it leaves out it takes from the same filter, or position, of the request. */
 function decisionOf(
   session: Session,
-  given: SubscriptionInfo | TopicQos,
+  given: SubscriptionInfo,
   packet: SubscribePacket,
   index: number,
 ): Decision {
-  const base = packet.subscriptions[index] ?? (packet.subscriptions[0] as SubscriptionRequest);
-  const code = given.qos === "not_allowed" ? 0x87 : given.qos;
-  if (code > 2) return { refused: SUBACK_CODES.has(code) ? code : 0x87 };
+  const { subscriptions } = packet;
+  const base =
+    subscriptions.find((request) => request.filter === given.topic) ??
+    subscriptions[index] ??
+    (subscriptions[0] as SubscriptionRequest);
+  if (given.qos > 2) return { refused: SUBACK_CODES.has(given.qos) ? given.qos : 0x87 };
   if (validateFilter(given.topic, session.settings.topicMaxDepth) !== undefined) {
     return { refused: 0x8f };
   }
-  const info = given as SubscriptionInfo;
-  const handling =
-    info.retain_handling === undefined
-      ? base.retainHandling
-      : RETAIN_HANDLING.indexOf(info.retain_handling);
+  const handling = given.retain_handling;
   return {
     request: {
       filter: given.topic,
-      qos: code,
-      noLocal: info.no_local ?? base.noLocal,
-      retainAsPublished: info.rap ?? base.retainAsPublished,
-      retainHandling: handling < 0 ? base.retainHandling : handling,
+      qos: given.qos,
+      noLocal: given.no_local ?? base.noLocal,
+      retainAsPublished: given.rap ?? base.retainAsPublished,
+      retainHandling: handling ? RETAIN_HANDLING.indexOf(handling) : base.retainHandling,
     },
-    requested: packet.subscriptions[index]?.filter ?? given.topic,
+    requested: subscriptions[index]?.filter ?? given.topic,
+    id: given.sub_id,
   };
 }
 
@@ -211,13 +222,14 @@ function subscribe(
 ): void {
   const { core } = session;
   const subscriber = session.subscriber as Subscriber;
-  const ids = packet.properties?.subscriptionIdentifiers;
+  const packetIds = packet.properties?.subscriptionIdentifiers;
   const isBridge = session.level > 128;
   const made: { subscription: Subscription; isNew: boolean }[] = [];
   let batch = 0;
   const codes = decisions.map((decision) => {
     if ("refused" in decision) return decision.refused;
     const { request } = decision;
+    const ids = decision.id === undefined ? packetIds : [decision.id];
     const isNew = subscriber.subscriptions?.has(request.filter) !== true;
     const limit = session.settings.maxSubscriptionsPerClient;
     if (isNew && limit > 0 && (subscriber.subscriptions?.size ?? 0) >= limit) return 0x97;
@@ -248,7 +260,7 @@ function subscribe(
   session.out.after(batch, () => {
     const frame = encodeSuback(
       session.version,
-      { packetId: packet.packetId, codes, properties },
+      { packetId: packet.packetId, codes: codes.slice(0, packet.subscriptions.length), properties },
       {
         maximumPacketSize: session.packetBytesMax,
         requestProblemInformation: session.requestProblemInfo,
@@ -271,15 +283,16 @@ function tellSubscribed(
   if (session.version < 5) {
     if (!hooks.wants("on_subscribe")) return;
     const topics = made.map(({ subscription: { filter, qos } }) => ({ topic: filter, qos }));
-    hooks.tell("on_subscribe", { ...who, topics });
+    hooks.tell("on_subscribe", withContext({ ...who, topics }, session));
     return;
   }
   if (!hooks.wants("on_subscribe_m5")) return;
-  hooks.tell("on_subscribe_m5", {
+  const args = {
     ...who,
     topics: made.map(({ subscription }) => subscriptionInfo(subscription, packet.properties)),
     properties: toHookProperties(packet.properties),
-  });
+  };
+  hooks.tell("on_subscribe_m5", withContext(args, session));
 }
 
 /** Retained messages for new subscriptions; never for shared ones. MQTT 5.0, 3.3.1.3. */

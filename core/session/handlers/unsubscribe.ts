@@ -3,6 +3,7 @@ import type { HookModifiers, Verdict } from "../../hooks/types.ts";
 import { encodeUnsuback } from "../../mqtt/codec.ts";
 import { toHookProperties } from "../../mqtt/hook-properties.ts";
 import type { Properties, UnsubscribePacket } from "../../mqtt/packets.ts";
+import { withContext } from "../hook-arguments.ts";
 import type { Session } from "../session.ts";
 import type { Subscriber } from "../subscriber.ts";
 import { ackProperties } from "./subscribe.ts";
@@ -22,7 +23,8 @@ export function handleUnsubscribe(session: Session, packet: UnsubscribePacket): 
       return;
     }
     const properties = toHookProperties(packet.properties);
-    const verdict = core.hooks.ask("on_unsubscribe_m5", { ...who, properties });
+    const args = withContext({ ...who, properties }, session);
+    const verdict = core.hooks.ask("on_unsubscribe_m5", args);
     if (isPromise(verdict)) session.proceed(verdict, (late) => decide(session, packet, late));
     else decide(session, packet, verdict);
     return;
@@ -31,7 +33,7 @@ export function handleUnsubscribe(session: Session, packet: UnsubscribePacket): 
     unsubscribe(session, packet, packet.filters);
     return;
   }
-  const verdict = core.hooks.ask("on_unsubscribe", who);
+  const verdict = core.hooks.ask("on_unsubscribe", withContext(who, session));
   if (isPromise(verdict)) session.proceed(verdict, (late) => decide(session, packet, late));
   else decide(session, packet, verdict);
 }
@@ -41,13 +43,8 @@ function decide(session: Session, packet: UnsubscribePacket, verdict: unknown): 
     HookModifiers["on_unsubscribe"] | HookModifiers["on_unsubscribe_m5"]
   >;
   if (typeof answer === "object" && "ok" in answer) {
-    if (Array.isArray(answer.ok)) {
-      unsubscribe(session, packet, answer.ok as string[]);
-      return;
-    }
-    const change = answer.ok as HookModifiers["on_unsubscribe_m5"];
-    const properties = ackProperties(session, change.properties);
-    unsubscribe(session, packet, change.topics ?? packet.filters, properties);
+    const { topics = packet.filters, properties } = answer.ok;
+    unsubscribe(session, packet, topics, ackProperties(session, properties));
     return;
   }
   unsubscribe(session, packet, packet.filters);

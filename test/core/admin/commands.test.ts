@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { Admin, type AdminTarget } from "../../../core/admin/commands.ts";
+import type { AdminTarget } from "../../../core/admin/command.ts";
+import { Admin } from "../../../core/admin/commands.ts";
 import type { SessionInfo } from "../../../core/broker-types.ts";
 
 function session(client_id: string, more: Partial<SessionInfo> = {}): SessionInfo {

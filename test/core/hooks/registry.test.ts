@@ -1,128 +1,132 @@
-import { describe, expect, it } from "vitest";
-import { NautilusError } from "../../../core/errors.ts";
-import { CHAIN_EXHAUSTED, NO_HOOK } from "../../../core/hooks/chain.ts";
-import { HOOK_NAMES, HookRegistry } from "../../../core/hooks/registry.ts";
-import type { Plugin, PublishArgs } from "../../../core/hooks/types.ts";
+import { describe, expect, test } from "vitest";
+import type { Plugin } from "../../../core/hooks/types.ts";
+import { PUBLISH, publisher, rig } from "./support.ts";
 
-const ARGS: PublishArgs = {
-  username: undefined,
-  subscriber_id: { mountpoint: "", client_id: "c" },
-  qos: 0,
-  topic: "t",
-  payload: Buffer.alloc(0),
-  retain: false,
-};
-
-function setUp() {
-  const called: string[] = [];
-  const registry = new HookRegistry(() => called.push("failure"));
-  const plugin = (name: string, priority?: number, answer: "ok" | "next" = "next"): Plugin => ({
-    name,
-    ...(priority === undefined ? {} : { priority }),
-    hooks: {
-      auth_on_publish: () => {
-        called.push(name);
-        return answer;
-      },
-      on_publish: () => void called.push(`told ${name}`),
-    },
+/** Plugins that all pass on; `order` says who was asked. */
+function passing(...plugins: (string | [name: string, priority: number])[]) {
+  const order: string[] = [];
+  const made = plugins.map((one): Plugin => {
+    const [name, priority] = typeof one === "string" ? [one] : one;
+    const hook = () => {
+      order.push(name);
+      return "next" as const;
+    };
+    return {
+      name,
+      hooks: { auth_on_publish: hook, auth_on_register: hook, on_deliver: hook },
+      ...(priority === undefined ? {} : { priority }),
+    };
   });
-  const order = (): string[] => {
-    called.length = 0;
-    registry.ask("auth_on_publish", ARGS);
-    return [...called];
-  };
-  return { registry, plugin, called, order };
+  return { plugins: made, order, asked: () => order.splice(0) };
 }
 
-function codeOf(run: () => unknown): string {
-  try {
-    run();
-  } catch (error) {
-    if (error instanceof NautilusError) return error.code;
-    throw error;
-  }
-  return "none";
-}
-
-describe("registry", () => {
-  it("asks plugins by priority, then those without one, each by name", () => {
-    const { registry, plugin, order } = setUp();
-    registry.enableAll([
-      plugin("z"),
-      plugin("b", 10),
-      plugin("c", -1),
-      plugin("a"),
-      plugin("a10", 10),
-    ]);
-    expect(order()).toEqual(["c", "a10", "b", "a", "z"]);
-    expect(registry.names()).toEqual(["c", "a10", "b", "a", "z"]);
-  });
-
-  it("puts a plugin that is enabled later at the end, whatever its priority", () => {
-    const { registry, plugin, order } = setUp();
-    registry.enableAll([plugin("a"), plugin("b"), plugin("c")]);
+describe("order", () => {
+  test("H-11 by priority, then by name; disabled and enabled again: at the end", () => {
+    const { plugins, asked } = passing("b", "a", ["z", 1]);
+    const { registry, publish } = rig(plugins);
+    publish();
+    expect(asked()).toEqual(["z", "a", "b"]);
     expect(registry.disable("a")).toBe(true);
-    expect(order()).toEqual(["b", "c"]);
-    registry.enable(plugin("a", -100));
-    expect(order()).toEqual(["b", "c", "a"]);
-    expect(registry.disable("unknown")).toBe(false);
-    expect([registry.has("a"), registry.has("unknown")]).toEqual([true, false]);
+    registry.enable(plugins[1] as Plugin);
+    publish();
+    expect(asked()).toEqual(["z", "b", "a"]);
+    expect(registry.names()).toEqual(["z", "b", "a"]);
   });
 
-  it("asks exactly the plugins a listener names, in its order", () => {
-    const { registry, plugin, called } = setUp();
-    registry.enableAll([plugin("a", undefined, "ok"), plugin("b"), plugin("c")]);
-    expect(registry.ask("auth_on_publish", ARGS, ["c", "b"])).toBe(CHAIN_EXHAUSTED);
-    expect(called).toEqual(["c", "b"]);
-    expect(registry.ask("auth_on_publish", ARGS, ["unknown"])).toBe(NO_HOOK);
-    expect(registry.ask("auth_on_publish", ARGS, [])).toBe(NO_HOOK);
-    expect(registry.ask("auth_on_publish", ARGS)).toBe("ok");
+  test("a new version takes the place of the old one", () => {
+    const { plugins, asked } = passing("a", "b", "c");
+    const { registry, publish } = rig(plugins);
+    const other = passing("b");
+    expect(registry.replace(other.plugins[0] as Plugin)).toBe(true);
+    publish();
+    expect([asked(), other.asked()]).toEqual([["a", "c"], ["b"]]);
+    expect(registry.names()).toEqual(["a", "b", "c"]);
+    expect(registry.replace({ name: "unknown", hooks: {} })).toBe(false);
   });
 
-  it("refuses a second plugin of the same name and keeps the first", () => {
-    const { registry, plugin, order } = setUp();
-    registry.enable(plugin("a"));
-    expect(codeOf(() => registry.enable(plugin("a")))).toBe("PLUGIN_ALREADY_ENABLED");
-    expect(order()).toEqual(["a"]);
+  test("priorities: lower first, negative before 0, equal ones by name", () => {
+    const { plugins, asked } = passing(["d", 2], ["c", 0], ["a", 2], ["b", -5], "0");
+    rig(plugins).publish();
+    expect(asked()).toEqual(["b", "c", "a", "d", "0"]);
+  });
+});
+
+describe("enable and disable", () => {
+  test("H-12 the same plugin twice is an error and changes nothing", () => {
+    const { registry } = rig([publisher("a", () => "ok")]);
+    expect(() => registry.enable(publisher("a", () => "next"))).toThrow(
+      "plugin a is already enabled",
+    );
+    expect(registry.chains.auth_on_publish).toHaveLength(1);
   });
 
-  it("refuses a plugin with a hook nobody knows, as a whole", () => {
-    const { registry, plugin, order } = setUp();
-    const wrong = plugin("a") as { hooks: Record<string, unknown> };
-    wrong.hooks.on_pubish = () => undefined;
-    expect(codeOf(() => registry.enable(wrong as unknown as Plugin))).toBe("PLUGIN_UNKNOWN_HOOK");
-    expect(order()).toEqual([]);
-    expect(registry.has("a")).toBe(false);
+  test("H-13 a function for an unknown hook: refused by name, the chains stay as they are", () => {
+    const { registry, publish } = rig([publisher("a", () => "ok")]);
+    const wrong = { name: "b", hooks: { auth_on_publsh: () => "ok" } } as unknown as Plugin;
+    expect(() => registry.enable(wrong)).toThrow("unknown hook auth_on_publsh");
+    expect(() => registry.replace({ ...wrong, name: "a" })).toThrow("unknown hook auth_on_publsh");
+    expect(registry.names()).toEqual(["a"]);
+    expect(publish()).toBe("ok");
   });
 
-  it("tells everybody an event, and knows whether anybody wants it", () => {
-    const { registry, plugin, called } = setUp();
-    expect(registry.wants("on_publish")).toBe(false);
-    registry.enableAll([plugin("a"), plugin("b")]);
-    expect(registry.wants("on_publish")).toBe(true);
-    expect(registry.wants("on_client_gone")).toBe(false);
-    registry.tell("on_publish", ARGS);
-    expect(called).toEqual(["told a", "told b"]);
+  test("a plugin that is not there cannot be disabled", () => {
+    const { registry } = rig([]);
+    expect(registry.disable("a")).toBe(false);
+  });
+});
+
+describe("chains of a listener", () => {
+  test("H-14 exactly the plugins named, in the order given", () => {
+    const { plugins, asked } = passing("a", "b", "c");
+    const { registry } = rig(plugins);
+    const set = registry.chainsOf({ authzPlugins: ["c", "a"] });
+    registry.ask("auth_on_publish", PUBLISH, set);
+    expect(asked()).toEqual(["c", "a"]);
+    // authz_plugins say nothing about registration, and other hooks are global.
+    registry.ask("auth_on_register", {} as never, set);
+    expect(asked()).toEqual(["a", "b", "c"]);
+    registry.ask("on_deliver", PUBLISH, set);
+    expect(asked()).toEqual(["a", "b", "c"]);
   });
 
-  it("lets a chain that is running end as it began when a plugin goes", () => {
-    const { registry, plugin, called } = setUp();
-    registry.enableAll([
-      { name: "a", hooks: { on_publish: () => void registry.disable("b") } },
-      plugin("b"),
-      plugin("c"),
-    ]);
-    registry.tell("on_publish", ARGS);
-    expect(called).toEqual(["told b", "told c"]);
-    called.length = 0;
-    registry.tell("on_publish", ARGS);
-    expect(called).toEqual(["told c"]);
+  test("the same plugins share one set of chains, which follows every change", () => {
+    const { plugins, asked } = passing("a", "b");
+    const { registry } = rig(plugins);
+    const listener = { authPlugins: ["b"], authzPlugins: ["b", "a"] };
+    const set = registry.chainsOf(listener);
+    expect(registry.chainsOf({ ...listener })).toBe(set);
+    expect(registry.chainsOf({})).toBe(registry.global);
+    registry.disable("b");
+    registry.ask("auth_on_publish", PUBLISH, set);
+    expect(asked()).toEqual(["a"]);
+    expect(registry.ask("auth_on_register", {} as never, set)).toEqual({
+      error: "no_matching_hook_found",
+    });
+    registry.enable(plugins[1] as Plugin);
+    registry.ask("auth_on_publish", PUBLISH, set);
+    expect(asked()).toEqual(["b", "a"]);
   });
 
-  it("has a chain for every hook of the catalogue", () => {
-    const { registry } = setUp();
-    expect(Object.keys(registry.chains).sort()).toEqual([...HOOK_NAMES].sort());
-    expect(HOOK_NAMES).toHaveLength(25);
+  test("an empty chain refuses, also where nobody else needs to be asked", () => {
+    const { registry } = rig([publisher("a", () => "ok")]);
+    const set = registry.chainsOf({ authzPlugins: [] });
+    expect(set.isAsked("auth_on_publish")).toBe(true);
+    expect(registry.ask("auth_on_publish", PUBLISH, set)).toEqual({
+      error: "no_matching_hook_found",
+    });
+    const bare = rig([]).registry;
+    expect(bare.global.isAsked("auth_on_publish")).toBe(false);
+    expect(bare.chainsOf({ authzPlugins: ["a"] }).isAsked("auth_on_publish")).toBe(true);
+  });
+});
+
+describe("a broker without plugins for a hook", () => {
+  test("asks nobody; with denyWithoutAuthorizer it refuses, as VerneMQ", () => {
+    for (const denyWithoutAuthorizer of [false, true]) {
+      const { registry, publish } = rig([], { denyWithoutAuthorizer });
+      expect(registry.global.isAsked("auth_on_publish")).toBe(denyWithoutAuthorizer);
+      expect(registry.global.isAsked("auth_on_subscribe_m5")).toBe(denyWithoutAuthorizer);
+      expect(publish()).toEqual({ error: "no_matching_hook_found" });
+    }
   });
 });

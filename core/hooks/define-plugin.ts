@@ -1,0 +1,168 @@
+import type { ConfigValue } from "../config/types.ts";
+import type { Logger } from "../logger.ts";
+import type { PluginSettings, SettingValues } from "./plugin-settings.ts";
+import type {
+  ConditionalHook,
+  HookAnswers,
+  HookArgs,
+  HookName,
+  HookProperties,
+  Verdict,
+} from "./types.ts";
+
+/**
+ * Facts about one client, kept with its session from auth_on_register on: whatever a plugin puts in,
+ * later hooks of the same client find. All plugins share it: use a key of your own.
+ */
+export type SessionContext = Record<string, unknown>;
+
+/** Hooks without a session of their own: they may speak of clients that are not connected. */
+type WithoutContext =
+  | "on_topic_unsubscribed"
+  | "on_offline_message"
+  | "on_message_drop"
+  | "on_client_wakeup"
+  | "on_session_expired"
+  | "change_config";
+
+export type PluginHookArgs<H extends HookName> = H extends WithoutContext
+  ? HookArgs[H]
+  : HookArgs[H] & { readonly context: SessionContext };
+
+/** The function of one hook. Answer without a promise where you can: it costs the least. */
+export type PluginHook<H extends HookName> = H extends ConditionalHook
+  ? (args: PluginHookArgs<H>) => Verdict<HookAnswers[H]> | Promise<Verdict<HookAnswers[H]>>
+  : (args: PluginHookArgs<H>) => void | Promise<void>;
+
+export type PluginHookTable = { readonly [H in HookName]?: PluginHook<H> };
+
+/** A message as a plugin publishes or receives it. */
+export interface PluginMessage {
+  topic: string;
+  payload: Buffer | string;
+  /** Default 0. */
+  qos?: 0 | 1 | 2;
+  /** Default false. */
+  retain?: boolean;
+  /** Default "". */
+  mountpoint?: string;
+  /** MQTT 5 properties under their plugin names. */
+  properties?: HookProperties;
+}
+
+/** What a plugin may ask of the broker. None of it asks any hook. */
+export interface PluginBroker {
+  /** Routes a message to all subscribers; resolves when it is stored for the persistent ones. */
+  publish(message: PluginMessage): Promise<void>;
+  /** Hands every message on a filter to the plugin; gives the function that ends it. */
+  subscribe(
+    filter: string,
+    receive: (message: Required<PluginMessage> & { payload: Buffer }) => void,
+    options?: { mountpoint?: string },
+  ): () => void;
+  /** Ends a client's session (v5: reason 0x98); with `cleanup` its state goes too. False = no such client. */
+  disconnect(clientId: string, options?: { mountpoint?: string; cleanup?: boolean }): boolean;
+  /** Asks the subscribe hooks again for each subscription of a client. */
+  reauthorise(
+    clientId: string,
+    options?: { mountpoint?: string; username?: string },
+  ): Promise<{ removed: string[]; added: string[] }>;
+}
+
+/** An admin command of a plugin: `vmq-admin <path> name=value ...`. */
+export interface PluginCommand {
+  /** Words that name it, such as `["acl", "test"]`. */
+  readonly path: readonly string[];
+  readonly usage: string;
+  readonly help: string;
+  /** Gives what is printed; an Error's message is printed with exit code 1. */
+  run(args: ReadonlyMap<string, string>): string | Promise<string>;
+}
+
+/** Everything the broker gives a plugin. */
+export interface PluginContext<S extends PluginSettings = PluginSettings> {
+  readonly name: string;
+  /** Lines carry `plugin=<name>`. Passwords and payloads are never written. */
+  readonly log: Logger;
+  /** The plugin's settings; each read gives what is in force now. */
+  readonly settings: SettingValues<S>;
+  /** True when somebody wrote the setting, false for its default. */
+  isSet(setting: keyof S & string): boolean;
+  /** Any other key of the configuration, such as `topic_max_depth`. */
+  config(key: string): ConfigValue;
+  /** Resolves a path of the configuration as the broker does: from its working directory. */
+  resolvePath(path: string): string;
+  readonly metrics: {
+    /** A number that only grows, in `broker.metrics()` under this name; begin it with the plugin's name. */
+    counter(name: string): { increment(by?: number): void };
+    /** A number that is read when somebody asks for metrics. */
+    gauge(name: string, read: () => number): void;
+  };
+  readonly broker: PluginBroker;
+  /** As the global functions, but they end with the plugin and an error in them is only logged. */
+  setTimeout(run: () => unknown, ms: number): NodeJS.Timeout;
+  setInterval(run: () => unknown, ms: number): NodeJS.Timeout;
+  /** Adds an admin command that lives as long as the plugin. */
+  command(command: PluginCommand): void;
+  /**
+   * Tells which hooks of this plugin never answer `next` and why, so that the broker can warn about
+   * plugins behind it that are never asked. Replaces what was told before.
+   */
+  settlesAll(hooks: readonly HookName[], why: string): void;
+}
+
+/** What `definePlugin` takes. */
+export interface PluginDefinition<S extends PluginSettings = PluginSettings> {
+  /** As in `plugins.<name> = on`. */
+  readonly name: string;
+  readonly settings?: S;
+  /** Where `plugins.<name>.priority` and its like are not written. */
+  readonly priority?: number;
+  readonly hookTimeoutMs?: number;
+  readonly onError?: "deny" | "next";
+  readonly v5Compat?: boolean;
+  /** The hooks, or a function that makes them when the plugin starts, after `start`. */
+  readonly hooks: PluginHookTable | ((context: PluginContext<S>) => PluginHookTable);
+  /**
+   * Called once before the first hook; the broker waits for it. An error keeps the plugin off. Several
+   * brokers of one process share a definition: keep state by context.
+   */
+  start?(context: PluginContext<S>): void | Promise<void>;
+  /** Called when the plugin goes, after its last running hook has answered. */
+  stop?(context: PluginContext<S>): void | Promise<void>;
+}
+
+/**
+ * A definition whose settings are anybody's: what the broker works with. Methods keep it assignable
+ * from every definition.
+ */
+export interface AnyPlugin {
+  readonly name: string;
+  readonly settings?: PluginSettings;
+  readonly hooks: object;
+  readonly priority?: number;
+  readonly hookTimeoutMs?: number;
+  readonly onError?: "deny" | "next";
+  readonly v5Compat?: boolean;
+  start?(context: never): void | Promise<void>;
+  stop?(context: never): void | Promise<void>;
+}
+
+/** Marks what `definePlugin` made, also across two copies of this module. */
+const DEFINED = Symbol.for("nautilus-mq.plugin");
+
+/**
+ * Makes a plugin; its module exports it as default:
+ *
+ *     export default definePlugin({ name: "mine", hooks: { auth_on_publish: ({ topic }) => "ok" } });
+ */
+export function definePlugin<const S extends PluginSettings = Record<never, never>>(
+  definition: PluginDefinition<S>,
+): PluginDefinition<S> {
+  return Object.defineProperty({ ...definition }, DEFINED, { value: true });
+}
+
+/** True for what `definePlugin` gave. */
+export function isDefinedPlugin(value: unknown): value is AnyPlugin {
+  return typeof value === "object" && value !== null && DEFINED in value;
+}

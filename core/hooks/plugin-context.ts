@@ -1,0 +1,101 @@
+import { resolve } from "node:path";
+import type { Config } from "../config/types.ts";
+import type { Logger } from "../logger.ts";
+import type { AnyPlugin, PluginBroker, PluginCommand, PluginContext } from "./define-plugin.ts";
+import { type SettingValues, settingValues } from "./plugin-settings.ts";
+import type { HookName } from "./types.ts";
+
+/** What a context is made of. */
+export interface ContextParts {
+  readonly config: Config;
+  readonly log: Logger;
+  readonly broker: PluginBroker & { end(): void };
+}
+
+/** A context with what the broker keeps of it while the plugin runs. */
+export interface HeldContext {
+  readonly context: PluginContext;
+  /** Values by name, read now. */
+  readonly series: Map<string, () => number>;
+  readonly commands: PluginCommand[];
+  /** Hooks that never answer `next`, with the reason. */
+  settled: { hooks: readonly HookName[]; why: string } | undefined;
+  /** Stops timers and subscriptions. */
+  end(): void;
+}
+
+export function createContext(plugin: AnyPlugin, parts: ContextParts): HeldContext {
+  const { name, settings = {} } = plugin;
+  const { config, broker } = parts;
+  const log = parts.log.child({ plugin: name });
+  const timers = new Set<NodeJS.Timeout>();
+  const guarded = (run: () => unknown) => (): void => guard(run, log);
+  const held: HeldContext = {
+    series: new Map(),
+    commands: [],
+    settled: undefined,
+    end: () => {
+      for (const timer of timers) clearTimeout(timer);
+      timers.clear();
+      broker.end();
+    },
+    context: {
+      name,
+      log,
+      broker,
+      settings: settingValues(name, settings, config) as SettingValues<typeof settings>,
+      isSet: (setting) => config.isWritten(`${name}.${setting}`),
+      config: (key) => config.value(key),
+      resolvePath: (path) => resolve(config.cwd, path),
+      metrics: {
+        counter: (series) => {
+          let value = 0;
+          addSeries(held.series, series, () => value);
+          return {
+            increment: (by = 1) => {
+              value += by;
+            },
+          };
+        },
+        gauge: (series, read) => addSeries(held.series, series, read),
+      },
+      setTimeout: (run, ms) => {
+        const timer = setTimeout(() => {
+          timers.delete(timer);
+          guarded(run)();
+        }, ms);
+        timers.add(timer);
+        return timer;
+      },
+      setInterval: (run, ms) => {
+        const timer = setInterval(guarded(run), ms);
+        timers.add(timer);
+        return timer;
+      },
+      command: (command) => void held.commands.push(command),
+      settlesAll: (hooks, why) => {
+        held.settled = { hooks, why };
+      },
+    },
+  };
+  return held;
+}
+
+function addSeries(series: Map<string, () => number>, name: string, read: () => number): void {
+  if (!/^[a-z_]\w*$/.test(name)) throw new TypeError(`"${name}" is no name for a metric`);
+  if (series.has(name)) throw new TypeError(`metric "${name}" is there already`);
+  series.set(name, read);
+}
+
+/** Runs a plugin's own code; its errors are logged and end nothing. */
+function guard(run: () => unknown, log: Logger): void {
+  const failed = (failure: unknown): void => {
+    const cause = failure instanceof Error ? (failure.stack ?? failure.message) : String(failure);
+    log.limited("plugin timer", 1).error("plugin failed in a timer", { cause });
+  };
+  try {
+    Promise.resolve(run()).catch(failed);
+  } catch (failure) {
+    failed(failure);
+  }
+}

@@ -1,0 +1,113 @@
+import type { PluginBroker, PluginMessage } from "../hooks/define-plugin.ts";
+import { fromHookProperties } from "../mqtt/hook-properties.ts";
+import { Message } from "../mqtt/message.ts";
+import { PUBLISH } from "../mqtt/packets.ts";
+import { encodePublishProperties } from "../mqtt/publish-properties.ts";
+import { validateFilter, validateTopic } from "../mqtt/topics.ts";
+import type { Receiver, Subscription } from "../routing/subscription.ts";
+import type { Core } from "./core.ts";
+import { hookPropertiesOf } from "./hook-arguments.ts";
+import { reauthorize } from "./reauthorize.ts";
+
+type Receive = Parameters<PluginBroker["subscribe"]>[1];
+
+/** What a plugin may ask of the broker; `end` takes back its subscriptions. */
+export function pluginCalls(core: Core, plugin: string): PluginBroker & { end(): void } {
+  const subscriptions = new Set<Subscription>();
+  function unsubscribe(subscription: Subscription): void {
+    if (subscriptions.delete(subscription)) core.router.unsubscribe(subscription);
+  }
+  return {
+    publish: (message) => publish(core, message),
+    subscribe: (filter, receive, { mountpoint = "" } = {}) => {
+      const fault = validateFilter(filter, core.settings.topicMaxDepth);
+      if (fault !== undefined) throw new TypeError(`subscribe: "${filter}" is no topic filter`);
+      const subscription = subscriptionOf(core, plugin, filter, mountpoint, receive);
+      subscriptions.add(subscription);
+      core.router.subscribe(subscription);
+      return () => unsubscribe(subscription);
+    },
+    disconnect: (clientId, { mountpoint = "", cleanup = false } = {}) =>
+      core.manager.disconnect(mountpoint, clientId, cleanup),
+    reauthorise: (clientId, options = {}) => reauthorize(core, clientId, options),
+    end: () => {
+      for (const subscription of [...subscriptions]) unsubscribe(subscription);
+    },
+  };
+}
+
+async function publish(core: Core, given: PluginMessage): Promise<void> {
+  const { topic, payload, qos = 0, retain = false, mountpoint = "", properties = {} } = given;
+  if (validateTopic(topic, core.settings.topicMaxDepth) !== undefined) {
+    throw new TypeError(`publish: "${topic}" is no topic name`);
+  }
+  const checked = fromHookProperties(properties, PUBLISH);
+  if ("error" in checked) {
+    throw new TypeError(`publish: properties.${checked.error.field} ${checked.error.message}`);
+  }
+  const { forward, messageExpiryInterval } = encodePublishProperties(checked.properties);
+  const message = new Message(
+    mountpoint,
+    topic,
+    Buffer.from(payload),
+    qos,
+    retain,
+    forward,
+    messageExpiryInterval < 0 ? 0 : core.wallMs() + messageExpiryInterval * 1000,
+  );
+  const route = core.router.mount(mountpoint).lookupText(topic);
+  const batch = retain
+    ? core.router.publishRetained(route, message, undefined, core.wallMs())
+    : core.router.publish(route, message, undefined);
+  if (!core.commits.isDurable(batch)) {
+    await new Promise<void>((done) => core.commits.when(batch, done));
+  }
+}
+
+/** The plugin as the receiving end of one subscription. It gets each message at once, whatever its QoS. */
+function subscriptionOf(
+  core: Core,
+  plugin: string,
+  filter: string,
+  mountpoint: string,
+  receive: Receive,
+): Subscription {
+  const receiver: Receiver = {
+    mountpoint,
+    clientId: `plugin ${plugin}`,
+    isOnline: true,
+    deliver: (message) => {
+      // The bytes belong to the reader of some socket; a plugin may keep what it is given.
+      const copy = {
+        topic: message.topic,
+        payload: Buffer.from(message.payload),
+        qos: message.qos as 0 | 1 | 2,
+        retain: message.retain,
+        mountpoint: message.mountpoint,
+        properties: hookPropertiesOf(message, core.wallMs()),
+      };
+      try {
+        receive(copy);
+      } catch (failure) {
+        const cause = failure instanceof Error ? failure.message : String(failure);
+        core.log
+          .limited(`plugin subscription ${plugin}`, 1)
+          .error("plugin failed to take a message", { plugin, filter, cause });
+      }
+      return 0;
+    },
+    deliverRun: () => false,
+  };
+  return {
+    receiver,
+    filter,
+    group: "",
+    match: filter,
+    qos: 2,
+    noLocal: false,
+    retainAsPublished: true,
+    retainHandling: 2,
+    ids: undefined,
+    requestedFilter: undefined,
+  };
+}
