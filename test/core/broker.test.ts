@@ -182,7 +182,7 @@ describe("a running broker", () => {
     };
     const hooks = { auth_on_register: fail, auth_on_publish_m5: fail, auth_on_subscribe_m5: fail };
     const broker = await startBroker({ allow_anonymous: "hooks" }, [
-      { name: "broken", priority: 1, hooks },
+      { name: "broken", priority: 1, v5Compat: false, hooks },
     ]);
     const four = await openClient(broker, 4);
     four.connect({ clientId: "four" });

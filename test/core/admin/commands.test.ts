@@ -29,6 +29,7 @@ function setUp(more: Partial<AdminTarget> = {}) {
       return answer;
     };
   const target = {
+    plugins: { commands: () => [] },
     sessions: () => [
       session("one"),
       session("two", { is_online: false, peer_host: undefined, user: undefined }),
