@@ -379,7 +379,11 @@ describe.each(STORES)("offline messages (%s store)", (_, newStore) => {
     expect(texts(again)).toEqual(series(1, 3));
     expect(again.every(({ dup }) => dup)).toBe(true);
     const all = await second.receive(6);
-    expect(texts(all)).toEqual(series(1, 6));
+    // QoS 2 waits for the store before it is sent, so the two levels may overtake each other.
+    for (const qos of [1, 2]) {
+      const ofLevel = all.filter((packet) => packet.qos === qos);
+      expect(texts(ofLevel)).toEqual(series(1, 6).filter((text) => 1 + (Number(text) % 2) === qos));
+    }
     expect(all.slice(3).some(({ dup }) => dup)).toBe(false);
   });
 
