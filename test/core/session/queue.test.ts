@@ -423,7 +423,7 @@ describe.each(STORES)("offline messages (%s store)", (_, newStore) => {
     const second = await world.connect("c", staying());
     await settle(50);
     world.publish("t", "702", { qos: 1 });
-    await settle(200);
+    await until("all of them", () => second.count("publish") >= 702);
     expect(texts(second.packets.filter(({ type }) => type === "publish"))).toEqual(series(1, 702));
   });
 
