@@ -2,6 +2,7 @@
 export { NautilusError } from "./errors.ts";
 export * from "./hooks/define-plugin.ts";
 export type { PluginSetting, PluginSettings, SettingValues } from "./hooks/plugin-settings.ts";
+export { type PluginLog, ReloadedFile, type ReloadOptions } from "./hooks/reloaded-file.ts";
 export type * from "./hooks/types.ts";
 export type { Logger } from "./logger.ts";
 export { contains, matches, parseShared, validateFilter } from "./mqtt/topics.ts";

@@ -4,12 +4,13 @@ import {
   definePlugin,
   type Plugin,
   type PluginContext,
+  type PluginLog,
   type RegisterArgs,
   type RegisterM5Args,
+  ReloadedFile,
   type Verdict,
 } from "../../core/plugin-api.ts";
 import { type LineFault, NO_USERS, type PasswordSet, parsePasswordFile } from "./password-file.ts";
-import { type PluginLog, ReloadedFile } from "./reload.ts";
 import { type Outcome, Verifier } from "./verifier.ts";
 
 export interface PasswdOptions {

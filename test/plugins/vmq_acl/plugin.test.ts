@@ -1,4 +1,3 @@
-import { readFileSync } from "node:fs";
 import { mkdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { connectAsync, type IClientOptions, type MqttClient } from "mqtt";
@@ -6,7 +5,6 @@ import { afterEach, describe, expect, it } from "vitest";
 import type { Plugin } from "../../../core/hooks/types.ts";
 import { createAclPlugin } from "../../../plugins/vmq_acl/index.ts";
 import { startBroker, tempDir, waitFor } from "../../support/broker.ts";
-import { ROOT } from "../../support/build.ts";
 import { atEnd } from "../../support/cleanup.ts";
 import { pluginWith } from "../../support/plugins.ts";
 
@@ -229,12 +227,5 @@ describe("the ACL file", () => {
     expect(ask?.({ ...args, topics: [...args.topics, { topic: "b", qos: 0 as const }] })).toBe(
       "next",
     );
-  });
-
-  it("is watched by the same code as the password file", () => {
-    const [ours, theirs] = ["vmq_acl", "vmq_passwd"].map((name) =>
-      readFileSync(join(ROOT, "plugins", name, "reload.ts"), "utf8"),
-    );
-    expect(ours).toBe(theirs);
   });
 });

@@ -1,4 +1,4 @@
-/** Keeps what was read from a file current. The same file lies in vmq_passwd and vmq_acl. */
+/** Keeps what a plugin read from a file current. */
 import { createHash } from "node:crypto";
 import { readFile, stat } from "node:fs/promises";
 import { setTimeout as delay } from "node:timers/promises";
