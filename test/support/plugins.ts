@@ -1,3 +1,5 @@
+import { CONDITIONAL_HOOKS } from "../../core/hooks/explain.ts";
+import { HOOK_NAMES } from "../../core/hooks/registry.ts";
 import type {
   HookArgs,
   HookFunction,
@@ -10,49 +12,8 @@ import { waitFor } from "./broker.ts";
 /** One call of a hook. */
 export type HookCall = { [H in HookName]: { hook: H; args: HookArgs[H] } }[HookName];
 
-/** Every hook of the contract. */
-export const HOOK_NAMES = [
-  "auth_on_register",
-  "auth_on_register_m5",
-  "on_auth_m5",
-  "on_register",
-  "on_register_m5",
-  "auth_on_publish",
-  "auth_on_publish_m5",
-  "on_publish",
-  "on_publish_m5",
-  "auth_on_subscribe",
-  "auth_on_subscribe_m5",
-  "on_subscribe",
-  "on_subscribe_m5",
-  "on_unsubscribe",
-  "on_unsubscribe_m5",
-  "on_topic_unsubscribed",
-  "on_deliver",
-  "on_deliver_m5",
-  "on_offline_message",
-  "on_message_drop",
-  "on_client_wakeup",
-  "on_client_offline",
-  "on_client_gone",
-  "on_session_expired",
-  "change_config",
-] as const satisfies readonly HookName[];
-
 /** The hooks that may be asked: the recorder passes them on to the next plugin. */
-const CONDITIONAL: ReadonlySet<HookName> = new Set<HookName>([
-  "auth_on_register",
-  "auth_on_register_m5",
-  "on_auth_m5",
-  "auth_on_publish",
-  "auth_on_publish_m5",
-  "auth_on_subscribe",
-  "auth_on_subscribe_m5",
-  "on_unsubscribe",
-  "on_unsubscribe_m5",
-  "on_deliver",
-  "on_deliver_m5",
-]);
+const CONDITIONAL: ReadonlySet<HookName> = new Set<HookName>(CONDITIONAL_HOOKS);
 
 export interface Recorder {
   readonly plugin: Plugin;
