@@ -1,4 +1,5 @@
 /** Door for plugins: the only file of the core that a plugin imports. */
+export { nearest } from "./config/nearest.ts";
 export { NautilusError } from "./errors.ts";
 export * from "./hooks/define-plugin.ts";
 export type { PluginSetting, PluginSettings, SettingValues } from "./hooks/plugin-settings.ts";

@@ -214,6 +214,7 @@ export function isPromise(value: unknown): value is Promise<unknown> {
 /** A late answer is ignored; whatever the plugin still does then is its own matter. */
 function withDeadline<T>(pending: Promise<T>, link: LinkState): Promise<T> {
   const { plugin, answeredBy: hook, timeoutMs } = link;
+  if (timeoutMs === 0) return pending;
   return new Promise((resolve, reject) => {
     const timer = setTimeout(
       () => reject(new NautilusError("HOOK_TIMEOUT", { plugin, hook, timeoutMs })),

@@ -109,7 +109,7 @@ export class PluginManager {
       const definition = file === undefined ? old.definition : await loadPlugin(name, file);
       const started = await this.start(file === undefined ? { definition } : { definition, file });
       // It may have been disabled while the new version started.
-      if (this.running.get(name) !== old || !this.parts.hooks.replace(started.plugin)) {
+      if (this.running.get(name)?.held !== old.held || !this.parts.hooks.replace(started.plugin)) {
         await this.stop(started);
         throw new NautilusError("PLUGIN_NOT_FOUND", { plugin: name, reason: "it is not enabled" });
       }
@@ -170,7 +170,27 @@ export class PluginManager {
 
   private contextOf(definition: AnyPlugin): HeldContext {
     const { config, log, callsOf } = this.parts;
-    return createContext(definition, { config, log, broker: callsOf(definition.name) });
+    const held: HeldContext = createContext(definition, {
+      config,
+      log,
+      broker: callsOf(definition.name),
+      setHooks: (name, hooks) => this.setHooks(name, held, hooks),
+    });
+    return held;
+  }
+
+  /** Other hooks for a plugin that runs, at its place in the chains. */
+  private setHooks(name: string, held: HeldContext, hooks: object): void {
+    const running = this.running.get(name);
+    if (running === undefined || running.held !== held) return;
+    checkHooks(hooks);
+    const { definition, calls } = running;
+    const made = hooks as PluginHooks;
+    const plugin: Plugin = {
+      ...running.plugin,
+      hooks: definition.stop === undefined ? made : calls.counted(made),
+    };
+    if (this.parts.hooks.replace(plugin)) this.running.set(name, { ...running, plugin });
   }
 
   private runningOf({ definition, file }: PluginSource, held: HeldContext): RunningPlugin {
@@ -189,6 +209,7 @@ export class PluginManager {
       ...(typeof hookTimeoutMs === "number" ? { hookTimeoutMs } : {}),
       ...(onError === "deny" || onError === "next" ? { onError } : {}),
       ...(typeof v5Compat === "boolean" ? { v5Compat } : {}),
+      ...(definition.isPipelined === undefined ? {} : { isPipelined: definition.isPipelined }),
     };
     return { definition, file, plugin, held, calls };
   }

@@ -328,7 +328,10 @@ export interface Plugin {
   readonly name: string;
   readonly priority?: number;
   readonly hooks: PluginHooks;
-  /** Deadline of a call that answers with a promise, default 5000. `plugins.<name>.hook_timeout` */
+  /**
+   * Deadline of a call that answers with a promise, default 5000; 0 = the plugin keeps one of its own.
+   * `plugins.<name>.hook_timeout`
+   */
   readonly hookTimeoutMs?: number;
   /**
    * What a call that throws, rejects or is late means: a refusal (default), or ask the next plugin. It
@@ -341,4 +344,9 @@ export interface Plugin {
    * Plugin worlds with other rules (Lua, webhooks) say false. `plugins.<name>.v5_compat`
    */
   readonly v5Compat?: boolean;
+  /**
+   * auth_on_publish may be asked about a client's next message before the answer about the last one is
+   * there; answers take effect in the client's order. Default false: one at a time.
+   */
+  readonly isPipelined?: boolean;
 }
