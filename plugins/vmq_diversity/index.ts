@@ -10,6 +10,7 @@ import { type HookParts, hookTable } from "./hooks.ts";
 import { LuaHost } from "./host.ts";
 import { KvStore } from "./kv.ts";
 import { obfuscate } from "./libs/obf.ts";
+import { PROVIDER_KEYS } from "./libs/provider-keys.ts";
 import { registerMetrics } from "./metrics.ts";
 import { Scripts } from "./scripts.ts";
 import { SETTINGS } from "./settings.ts";
@@ -37,16 +38,26 @@ function bundledFolder(): string {
   );
 }
 
-function plainSettings(context: Context): Map<string, string | number | boolean> {
+/** What the libraries read: everything about the providers, and whatever was written of bcrypt. */
+function librarySettings(context: Context): Map<string, string | number | boolean> {
   const settings = new Map<string, string | number | boolean>();
-  for (const prefix of ["vmq_diversity.", "vmq_bcrypt."]) {
-    for (const key of context.keysBelow(prefix)) {
-      const value = context.config(key);
-      if (typeof value === "string" || typeof value === "number" || typeof value === "boolean") {
-        settings.set(key, value);
-      }
+  const add = (key: string, isFile = false): void => {
+    const value = context.config(key);
+    if (typeof value === "string" && value !== "" && isFile) {
+      settings.set(key, context.resolvePath(value));
+    } else if (
+      typeof value === "string" ||
+      typeof value === "number" ||
+      typeof value === "boolean"
+    ) {
+      settings.set(key, value);
     }
+  };
+  for (const [provider, keys] of Object.entries(PROVIDER_KEYS)) {
+    for (const key of keys) add(`vmq_diversity.${provider}.${key}`, key.endsWith("file"));
   }
+  add("vmq_bcrypt.default_log_rounds");
+  for (const key of context.keysBelow("vmq_bcrypt.")) add(key);
   return settings;
 }
 
@@ -80,7 +91,7 @@ async function start(context: Context): Promise<void> {
     worker: {
       threads: settings.worker_threads,
       secret,
-      settings: plainSettings(context),
+      settings: librarySettings(context),
       instructionLimit: settings.instruction_limit,
       memoryLimit: settings.memory_limit,
       callTimeoutMs: settings.call_timeout,
