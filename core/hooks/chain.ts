@@ -13,6 +13,7 @@ interface LinkState {
   /** Brings an answer of a conditional hook into one form. */
   readonly check: (answer: unknown) => CheckedAnswer<ConditionalHook>;
   readonly timeoutMs: number;
+  readonly isPipelined: boolean;
   readonly onError: "deny" | "next";
   readonly stats: HookStats;
   readonly breaker: Breaker;
