@@ -2,6 +2,7 @@
 export { nearest } from "./config/nearest.ts";
 export { NautilusError } from "./errors.ts";
 export * from "./hooks/define-plugin.ts";
+export { Later } from "./hooks/later.ts";
 export type { PluginSetting, PluginSettings, SettingValues } from "./hooks/plugin-settings.ts";
 export { type PluginLog, ReloadedFile, type ReloadOptions } from "./hooks/reloaded-file.ts";
 export type * from "./hooks/types.ts";

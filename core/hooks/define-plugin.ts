@@ -1,5 +1,6 @@
 import type { ConfigValue } from "../config/types.ts";
 import type { Logger } from "../logger.ts";
+import type { Later } from "./later.ts";
 import type { PluginSettings, SettingValues } from "./plugin-settings.ts";
 import type {
   ConditionalHook,
@@ -31,7 +32,9 @@ export type PluginHookArgs<H extends HookName> = H extends WithoutContext
 
 /** The function of one hook. Answer without a promise where you can: it costs the least. */
 export type PluginHook<H extends HookName> = H extends ConditionalHook
-  ? (args: PluginHookArgs<H>) => Verdict<HookAnswers[H]> | Promise<Verdict<HookAnswers[H]>>
+  ? (
+      args: PluginHookArgs<H>,
+    ) => Verdict<HookAnswers[H]> | Promise<Verdict<HookAnswers[H]>> | Later<Verdict<HookAnswers[H]>>
   : (args: PluginHookArgs<H>) => void | Promise<void>;
 
 export type PluginHookTable = { readonly [H in HookName]?: PluginHook<H> };

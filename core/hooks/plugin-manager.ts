@@ -4,6 +4,7 @@ import type { Logger } from "../logger.ts";
 import { isPromise } from "./chain.ts";
 import type { PluginSource } from "./configured.ts";
 import type { AnyPlugin, PluginBroker, PluginCommand, PluginContext } from "./define-plugin.ts";
+import { Later } from "./later.ts";
 import { checkHooks, checkPlugin, findPlugin, loadPlugin, type PluginFile } from "./loader.ts";
 import { createContext, type HeldContext } from "./plugin-context.ts";
 import { missingSettings, schemaRows } from "./plugin-settings.ts";
@@ -258,7 +259,8 @@ class Calls {
       if (call === undefined) continue;
       counted[hook] = (args) => {
         const answer = call(args);
-        if (isPromise(answer)) this.count(answer);
+        if (answer instanceof Later) this.countLater(answer);
+        else if (isPromise(answer)) this.count(answer);
         return answer;
       };
     }
@@ -280,10 +282,16 @@ class Calls {
 
   private count(answer: Promise<unknown>): void {
     this.pending++;
-    const done = (): void => {
-      this.pending--;
-      if (this.pending === 0) this.wake?.();
-    };
-    answer.then(done, done);
+    answer.then(this.done, this.done);
   }
+
+  private countLater(answer: Later<unknown>): void {
+    this.pending++;
+    answer.then(this.done);
+  }
+
+  private readonly done = (): void => {
+    this.pending--;
+    if (this.pending === 0) this.wake?.();
+  };
 }

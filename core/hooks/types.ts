@@ -1,4 +1,5 @@
 import type { Peer } from "../listeners/types.ts";
+import type { Later } from "./later.ts";
 
 /**
  * The hook contract: names, arguments, verdicts and modifiers of every step in a client's life. Names
@@ -318,7 +319,9 @@ export type ConditionalHook = keyof HookModifiers;
 export type EventHook = Exclude<HookName, ConditionalHook>;
 
 export type HookFunction<H extends HookName> = H extends ConditionalHook
-  ? (args: HookArgs[H]) => Verdict<HookAnswers[H]> | Promise<Verdict<HookAnswers[H]>>
+  ? (
+      args: HookArgs[H],
+    ) => Verdict<HookAnswers[H]> | Promise<Verdict<HookAnswers[H]>> | Later<Verdict<HookAnswers[H]>>
   : (args: HookArgs[H]) => void | Promise<void>;
 
 export type PluginHooks = { [H in HookName]?: HookFunction<H> };

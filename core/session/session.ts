@@ -33,7 +33,7 @@ import { handleAck, handleShortAck } from "./handlers/acks.ts";
 import { type EnhancedAuth, handleAuth } from "./handlers/auth.ts";
 import { handleConnect } from "./handlers/connect.ts";
 import { handleDisconnect } from "./handlers/disconnect.ts";
-import { type AskedPublish, decidePublish, handlePublish } from "./handlers/publish.ts";
+import { type AskedPublish, handlePublish } from "./handlers/publish.ts";
 import { handleSubscribe } from "./handlers/subscribe.ts";
 import { handleUnsubscribe } from "./handlers/unsubscribe.ts";
 import { DEFERRED_MAX, Outbound } from "./outbound.ts";
@@ -312,7 +312,7 @@ export class Session implements TransportHandler, PacketSink, Timed {
 
   /** Adds a PUBLISH that cannot take effect yet (see pipeline.ts). */
   addAsked(entry: AskedPublish, isLast: boolean): void {
-    this.asked ??= new Pipeline<AskedPublish>(this, (decided) => decidePublish(this, decided));
+    this.asked ??= new Pipeline<AskedPublish>(this);
     this.asked.add(entry, isLast);
   }
 

@@ -1,9 +1,10 @@
-import type {
-  HookArgs,
-  HookProperties,
-  PluginHookTable,
-  SubscriberId,
-  Verdict,
+import {
+  type HookArgs,
+  type HookProperties,
+  Later,
+  type PluginHookTable,
+  type SubscriberId,
+  type Verdict,
 } from "../../core/plugin-api.ts";
 import type { AuthCache } from "./auth-cache.ts";
 import type { Answer, LuaHost } from "./host.ts";
@@ -94,28 +95,37 @@ function askScripts(
   parts: HookParts,
   hook: LuaHook,
   args: HookArgs[LuaHook],
-): AnyVerdict | Promise<AnyVerdict> {
+): AnyVerdict | Promise<AnyVerdict> | Later<AnyVerdict> {
   const all = parts.scripts.of(hook);
   if (all.length === 0) return "next";
-  return new Promise((resolve) => askOne(parts, { hook, args, all, resolve }, 0));
+  if (hook === "auth_on_publish" || hook === "auth_on_publish_m5") {
+    const later = new Later<AnyVerdict>();
+    askOne(parts, { hook, args, all, later }, 0);
+    return later;
+  }
+  return new Promise((resolve) => {
+    const later = new Later<AnyVerdict>();
+    later.then(resolve);
+    askOne(parts, { hook, args, all, later }, 0);
+  });
 }
 
 interface Asking {
   readonly hook: LuaHook;
   readonly args: HookArgs[LuaHook];
   readonly all: readonly Script[];
-  readonly resolve: (verdict: AnyVerdict) => void;
+  readonly later: Later<AnyVerdict>;
 }
 
 function askOne(parts: HookParts, asking: Asking, at: number): void {
-  const { hook, args, all, resolve } = asking;
+  const { hook, args, all, later } = asking;
   const { version } = all[at] as Script;
   parts.host.ask(version, hook, args, (answer, call) => {
     const verdict = verdictOf(parts, hook, args, answer);
     if (hook === "auth_on_register" || hook === "auth_on_register_m5") {
       parts.cache.settle(call, finalIdOf(args as HookArgs["auth_on_register"], verdict));
     }
-    if (verdict !== "next" || at + 1 === all.length) resolve(verdict);
+    if (verdict !== "next" || at + 1 === all.length) later.settle(verdict);
     else askOne(parts, asking, at + 1);
   });
 }

@@ -18,6 +18,8 @@ import { BatchWriter, type ResultBatch } from "./wire.ts";
 export const BEGUN_MARKS = 1 << 20;
 /** Heap of the JavaScript side of one thread, MB; Lua's own memory has a limit per state. */
 const HEAP_MB = 1024;
+/** Calls of a whole batch die young only if there is room for them. */
+const YOUNG_MB = 64;
 
 export interface ThreadEvents {
   /** Takes answers of calls. */
@@ -63,7 +65,7 @@ export class LuaThread {
     this.worker = new Worker(workerFile(), {
       workerData,
       name: `vmq_diversity ${options.thread}`,
-      resourceLimits: { maxOldGenerationSizeMb: HEAP_MB },
+      resourceLimits: { maxOldGenerationSizeMb: HEAP_MB, maxYoungGenerationSizeMb: YOUNG_MB },
       stdout: false,
       stderr: false,
     });

@@ -36,13 +36,34 @@ type PublishChange = HookModifiers["auth_on_publish_m5"];
 const QOS2 = 0x10000;
 
 /** A PUBLISH whose authorisation is under way. */
-export interface AskedPublish {
+export class AskedPublish {
+  readonly session: Session;
   readonly route: Route;
   readonly message: Message;
   readonly answer: number;
   readonly newAlias: number;
   verdict: unknown;
-  isDecided: boolean;
+  isDecided = false;
+
+  constructor(session: Session, route: Route, message: Message, answer: number, newAlias: number) {
+    this.session = session;
+    this.route = route;
+    this.message = message;
+    this.answer = answer;
+    this.newAlias = newAlias;
+  }
+
+  /** The chain has answered; it takes effect when those before it have. */
+  decide(verdict: unknown): void {
+    this.verdict = verdict;
+    this.isDecided = true;
+    this.session.askedAnswered();
+  }
+
+  takeEffect(): void {
+    const { session, route, message, answer, newAlias } = this;
+    decide(session, route, message, answer, newAlias, this.verdict as Verdict<PublishChange>);
+  }
 }
 
 /**
@@ -303,30 +324,21 @@ function settle(
       return;
     }
     message.own();
-    session.addAsked({ route, message, answer, newAlias, verdict, isDecided: true }, false);
+    const entry = new AskedPublish(session, route, message, answer, newAlias);
+    entry.verdict = verdict;
+    entry.isDecided = true;
+    session.addAsked(entry, false);
     return;
   }
   message.own();
-  const entry: AskedPublish = {
-    ...{ route, message, answer, newAlias },
-    verdict: undefined,
-    isDecided: false,
-  };
+  const entry = new AskedPublish(session, route, message, answer, newAlias);
   const chain = session.version === 5 ? "auth_on_publish_m5" : "auth_on_publish";
   const isLast = newAlias !== 0 || answer >= QOS2 || !session.chainSet.isPipelined(chain);
   session.addAsked(entry, isLast);
-  const decided = (late: unknown): void => {
-    entry.verdict = late;
-    entry.isDecided = true;
-    session.askedAnswered();
-  };
-  verdict.then(decided, (error: unknown) => session.fault(error));
-}
-
-/** Lets a message take effect whose verdict has come. */
-export function decidePublish(session: Session, asked: AskedPublish): void {
-  const { route, message, answer, newAlias, verdict } = asked;
-  decide(session, route, message, answer, newAlias, verdict as Verdict<PublishChange>);
+  verdict.then(
+    (late) => entry.decide(late),
+    (error: unknown) => session.fault(error),
+  );
 }
 
 function decide(

@@ -24,6 +24,8 @@ import type { LuaRuntime, LuaState, Outcome } from "./state.ts";
 
 /** Work of one turn; then the thread looks at its messages and sockets. */
 const TURN_MS = 2;
+/** Answers leave so often, so that the broker works on them meanwhile. */
+const FLUSH_MS = 0.3;
 /** Short calls between two looks at the clock. */
 const CLOCK_EVERY = 8;
 /** A library must answer somewhat before the caller gives up, to say why it could not. */
@@ -137,6 +139,7 @@ export class Engine {
     Atomics.add(progress, TURNS, 1);
     runtime.nowMs = performance.now();
     const endMs = runtime.nowMs + TURN_MS;
+    let flushMs = runtime.nowMs + FLUSH_MS;
     let sinceClock = 0;
     for (;;) {
       const hasResumed = this.resumeOne();
@@ -146,6 +149,10 @@ export class Engine {
       sinceClock = 0;
       Atomics.add(progress, TURNS, 1);
       runtime.nowMs = performance.now();
+      if (runtime.nowMs > flushMs) {
+        this.flush();
+        flushMs = runtime.nowMs + FLUSH_MS;
+      }
       if (runtime.nowMs > endMs) break;
     }
     Atomics.store(progress, RUNNING_CALL, 0);

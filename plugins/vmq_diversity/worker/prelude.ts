@@ -394,6 +394,12 @@ local function remember(limit)
       end
     end
   end
+  -- What stands in hooks was read once: only the functions in it matter.
+  local hooks = rawget(base, "hooks")
+  if type(hooks) == "table" then
+    seen[hooks] = true
+    for key, value in next, hooks do visit(value) end
+  end
   for key, value in next, base do visit(value) end
   for key, value in next, loaded do visit(value) end
   return entries <= limit
