@@ -72,6 +72,8 @@ interface Pending {
 const SWEEP_MS = 50;
 /** A thread that gives no sign of life for so long is replaced; at most half the time of a call. */
 const STUCK_MS = 2_000;
+/** Collecting garbage, or loading a driver, may take a while on a busy machine. */
+const STUCK_MIN_MS = 500;
 /** First pause before a thread that died at once is started again; doubles up to the last. */
 const RESTART_MIN_MS = 100;
 const RESTART_MAX_MS = 30_000;
@@ -327,7 +329,7 @@ export class LuaHost {
       const message = `no answer within ${callTimeoutMs} ms (vmq_diversity.call_timeout)`;
       this.fail(call, "timeout", message, nowMs);
     }
-    const stuckMs = Math.min(STUCK_MS, callTimeoutMs / 2);
+    const stuckMs = Math.max(STUCK_MIN_MS, Math.min(STUCK_MS, callTimeoutMs / 2));
     for (const thread of this.threads) {
       if (thread.silentMs(nowMs) > stuckMs) void thread.end(this.stuckReason(thread));
     }

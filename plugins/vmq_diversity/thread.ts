@@ -50,6 +50,7 @@ export class LuaThread {
   private readonly begun: Uint8Array;
   private isFlushScheduled = false;
   private isOver = false;
+  private isReady = false;
   private turnsSeen = 0;
   private seenAtMs = performance.now();
   readonly ready: Promise<void>;
@@ -71,7 +72,10 @@ export class LuaThread {
     });
     this.ready = new Promise((resolve, reject) => {
       this.worker.on("message", (message: FromWorker) => {
-        if (message.type === "ready") resolve();
+        if (message.type === "ready") {
+          this.isReady = true;
+          resolve();
+        }
         this.receive(message);
       });
       this.worker.on("error", (error) => {
@@ -163,7 +167,7 @@ export class LuaThread {
   /** Milliseconds since the thread was last seen to do anything at all. */
   silentMs(nowMs: number): number {
     const turns = Atomics.load(this.progress, TURNS);
-    if (turns !== this.turnsSeen) {
+    if (turns !== this.turnsSeen || !this.isReady) {
       this.turnsSeen = turns;
       this.seenAtMs = nowMs;
     }

@@ -1,9 +1,9 @@
 import { mkdirSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { connectAsync, type IClientOptions, type MqttClient } from "mqtt";
-import { findPlugin, loadPlugin } from "../../core/hooks/loader.ts";
 import type { Plugin } from "../../core/hooks/types.ts";
 import { type Broker, createBroker } from "../../core/index.ts";
+import diversity from "../../plugins/vmq_diversity/index.ts";
 import { tempDir } from "./broker.ts";
 import { built } from "./build.ts";
 import { atEnd, type Scope } from "./cleanup.ts";
@@ -45,7 +45,6 @@ export async function startLua(options: LuaOptions = {}): Promise<LuaBroker> {
     return path;
   };
   for (const [name, text] of Object.entries(options.scripts ?? {})) write(name, text);
-  const diversity = await loadPlugin("vmq_diversity", findPlugin("vmq_diversity", undefined, "/"));
   const broker = await createBroker({
     logLevel: "silent",
     plugins: [diversity, ...(options.plugins ?? [])],
