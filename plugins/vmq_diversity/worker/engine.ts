@@ -111,7 +111,8 @@ export class Engine {
       version.waiting.push(call);
       if (version.hasWork) this.withWork.add(version);
     }
-    this.turn();
+    // A turn that is under way already will begin them: two at a time would never end again.
+    if (!this.isScheduled) this.turn();
   }
 
   /** The caller has given up. */
