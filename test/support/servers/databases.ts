@@ -77,7 +77,7 @@ export async function startMariadb(
       ...["--no-defaults", `--datadir=${folder}/data`, `--port=${port}`],
       ...[`--socket=${folder}/s.sock`, "--bind-address=127.0.0.1", "--skip-log-bin"],
       ...[
-        "--innodb-flush-log-at-trx-commit=0",
+        "--innodb-flush-log-at-trx-commit=2",
         "--innodb-buffer-pool-size=32M",
         "--skip-name-resolve",
       ],
