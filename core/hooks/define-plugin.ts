@@ -34,7 +34,10 @@ export type PluginHookArgs<H extends HookName> = H extends WithoutContext
 export type PluginHook<H extends HookName> = H extends ConditionalHook
   ? (
       args: PluginHookArgs<H>,
-    ) => Verdict<HookAnswers[H]> | Promise<Verdict<HookAnswers[H]>> | Later<Verdict<HookAnswers[H]>>
+    ) =>
+      | Verdict<HookAnswers[H]>
+      | Promise<Verdict<HookAnswers[H]>>
+      | Pick<Later<Verdict<HookAnswers[H]>>, "then">
   : (args: PluginHookArgs<H>) => void | Promise<void>;
 
 export type PluginHookTable = { readonly [H in HookName]?: PluginHook<H> };

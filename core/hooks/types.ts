@@ -321,7 +321,10 @@ export type EventHook = Exclude<HookName, ConditionalHook>;
 export type HookFunction<H extends HookName> = H extends ConditionalHook
   ? (
       args: HookArgs[H],
-    ) => Verdict<HookAnswers[H]> | Promise<Verdict<HookAnswers[H]>> | Later<Verdict<HookAnswers[H]>>
+    ) =>
+      | Verdict<HookAnswers[H]>
+      | Promise<Verdict<HookAnswers[H]>>
+      | Pick<Later<Verdict<HookAnswers[H]>>, "then">
   : (args: HookArgs[H]) => void | Promise<void>;
 
 export type PluginHooks = { [H in HookName]?: HookFunction<H> };

@@ -103,7 +103,7 @@ function auth_on_subscribe(sub) return false end
 function auth_on_publish_m5(pub) return false end
 function auth_on_subscribe_m5(sub) return false end
 
--- Entries of the cache go by themselves.
+-- Entries of the cache go by themselves: scripts of your own may name these, and need not.
 function on_unsubscribe(unsub) end
 function on_client_gone(client) end
 function on_client_offline(client) end
@@ -118,9 +118,5 @@ function auth_hooks(register)
     auth_on_publish_m5 = auth_on_publish_m5,
     auth_on_subscribe = auth_on_subscribe,
     auth_on_subscribe_m5 = auth_on_subscribe_m5,
-    on_unsubscribe = on_unsubscribe,
-    on_client_gone = on_client_gone,
-    on_client_offline = on_client_offline,
-    on_session_expired = on_session_expired,
   }
 end

@@ -5,8 +5,9 @@ import { type ClonedTable, type ClonedValue, plain, verdictOfTable } from "./ver
 
 /** What is cached for one client. */
 interface Entry {
-  readonly mountpoint: string;
-  readonly clientId: string;
+  /** Until its session is accepted what the script said, then what the session has. */
+  mountpoint: string;
+  clientId: string;
   readonly username: string;
   readonly publish: readonly AclRule[];
   readonly subscribe: readonly AclRule[];
@@ -104,8 +105,10 @@ export class AuthCache {
     if (staged === undefined) return;
     this.staged.delete(call);
     if (id === undefined) return;
-    const entry = { ...staged.entry, mountpoint: id.mountpoint, clientId: id.client_id };
-    this.keep(entry, staged.session);
+    const { entry, session } = staged;
+    entry.mountpoint = id.mountpoint;
+    entry.clientId = id.client_id;
+    this.keep(entry, session);
   }
 
   private keep(entry: Entry, session: object | undefined): void {

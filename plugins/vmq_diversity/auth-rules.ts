@@ -1,4 +1,4 @@
-import { contains, matches, parseShared, validateFilter } from "../../core/plugin-api.ts";
+import { contains, parseShared, validateFilter } from "../../core/plugin-api.ts";
 import { type ClonedTable, type ClonedValue, isTable, plain } from "./verdicts.ts";
 
 /** hooks.md: largest payload of MQTT. */
@@ -8,6 +8,8 @@ const PAYLOAD_BYTES_MAX = 268_435_456;
 export interface AclRule {
   /** With `%m`, `%c` and `%u` put in; undefined: the rule matches nothing. */
   readonly pattern: string | undefined;
+  /** The levels of a pattern with wildcards; undefined for one without. */
+  readonly words: readonly string[] | undefined;
   readonly maxQos: number;
   readonly maxPayloadBytes: number;
   readonly allowedRetain: boolean;
@@ -94,7 +96,8 @@ function readRule(
         );
     }
   }
-  return { pattern, maxQos, maxPayloadBytes, allowedRetain, modifiers, isInvalid };
+  const words = pattern !== undefined && /[+#]/.test(pattern) ? pattern.split("/") : undefined;
+  return { pattern, words, maxQos, maxPayloadBytes, allowedRetain, modifiers, isInvalid };
 }
 
 /** `%m`, `%c` and `%u` as whole levels. A value with `/` or a wildcard would be more than one level. */
@@ -117,13 +120,31 @@ export function publishRule(
   message: { topic: string; qos: number; payloadBytes: number; retain: boolean },
 ): AclRule | undefined {
   const { topic, qos, payloadBytes, retain } = message;
+  let words: string[] | undefined;
   for (const rule of rules) {
-    if (rule.pattern === undefined || !matches(rule.pattern, topic)) continue;
+    if (rule.words === undefined) {
+      if (rule.pattern !== topic) continue;
+    } else {
+      words ??= topic.split("/");
+      if (!matchesWords(rule.words, words)) continue;
+    }
     if (rule.isInvalid) return undefined;
     const isWithin = qos <= rule.maxQos && payloadBytes <= rule.maxPayloadBytes;
     if (isWithin && (rule.allowedRetain || !retain)) return rule;
   }
   return undefined;
+}
+
+/** As `matches`, of a filter and a topic that are split already [MQTT-4.7.2-1]. */
+function matchesWords(filter: readonly string[], topic: readonly string[]): boolean {
+  const [first] = filter;
+  if ((first === "+" || first === "#") && topic[0]?.startsWith("$") === true) return false;
+  for (let i = 0; i < filter.length; i++) {
+    const word = filter[i];
+    if (word === "#") return true;
+    if (i >= topic.length || (word !== "+" && word !== topic[i])) return false;
+  }
+  return filter.length === topic.length;
 }
 
 /** The first rule that covers a filter whole, or undefined. A shared one counts without its group. */

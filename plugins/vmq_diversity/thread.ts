@@ -71,12 +71,14 @@ export class LuaThread {
       stderr: false,
     });
     this.ready = new Promise((resolve, reject) => {
-      this.worker.on("message", (message: FromWorker) => {
-        if (message.type === "ready") {
-          this.isReady = true;
-          resolve();
+      this.worker.on("message", (messages: readonly FromWorker[]) => {
+        for (const message of messages) {
+          if (message.type === "ready") {
+            this.isReady = true;
+            resolve();
+          }
+          this.receive(message);
         }
-        this.receive(message);
       });
       this.worker.on("error", (error) => {
         const reason = error instanceof Error ? (error.stack ?? error.message) : String(error);

@@ -2,7 +2,7 @@ import type { HookProperties, Verdict } from "../../core/plugin-api.ts";
 import type { LuaHook } from "./wire.ts";
 
 /**
- * A Lua value as it arrives from a worker: a structured clone of `LuaValue`, so strings are bytes and
+ * A Lua value as it arrives from a worker (clone.ts): a string is text, or bytes if it is none, and
  * the classes of library.ts are plain objects.
  */
 export type ClonedValue =
@@ -10,6 +10,7 @@ export type ClonedValue =
   | boolean
   | number
   | bigint
+  | string
   | Uint8Array
   | ClonedTable
   | { readonly value: number }
@@ -125,6 +126,7 @@ export function isTable(value: ClonedValue): value is ClonedTable {
 /** Any value as JavaScript's, tables as lists or objects. */
 export function plain(value: ClonedValue, isBytes: boolean): unknown {
   if (typeof value === "bigint") return Number(value);
+  if (typeof value === "string") return isBytes ? Buffer.from(value, "utf8") : value;
   if (typeof value !== "object") return value;
   if (value instanceof Uint8Array) {
     const bytes = Buffer.from(value.buffer, value.byteOffset, value.byteLength);

@@ -44,7 +44,9 @@ export const http: LibraryFactory = (host) => {
     try {
       const agent = await pool.agent;
       const leftMs = Math.max(1, Math.min(timeoutMs, call.deadlineMs - startMs));
-      const signal = AbortSignal.any([call.signal, AbortSignal.timeout(leftMs)]);
+      const controller = new AbortController();
+      const takeBack = call.onCancel(() => controller.abort());
+      const signal = AbortSignal.any([controller.signal, AbortSignal.timeout(leftMs)]);
       const answer = await agent.request({
         origin: url.origin,
         path: `${url.pathname}${url.search}`,
@@ -54,6 +56,7 @@ export const http: LibraryFactory = (host) => {
         signal,
       });
       const ref = await readBody(answer.body);
+      takeBack();
       return { status: answer.statusCode, headers: plainHeaders(answer.headers), ref };
     } catch (error) {
       pool.numbers.errors++;

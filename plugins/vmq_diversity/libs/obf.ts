@@ -4,9 +4,22 @@ const IV_BYTES = 12;
 const TAG_BYTES = 16;
 const CIPHER = "aes-128-gcm";
 
+/** Random bytes are fetched for many calls at once: each fetch is a call of the system. */
+let pool = Buffer.alloc(0);
+let used = 0;
+
+function nextIv(): Buffer {
+  if (used + IV_BYTES > pool.length) {
+    pool = randomBytes(IV_BYTES * 512);
+    used = 0;
+  }
+  used += IV_BYTES;
+  return pool.subarray(used - IV_BYTES, used);
+}
+
 /** Encrypts with the secret of this start of the broker: IV, tag, then the text; never twice the same. */
 export function obfuscate(bytes: Uint8Array, secret: Uint8Array): Buffer {
-  const iv = randomBytes(IV_BYTES);
+  const iv = nextIv();
   const cipher = createCipheriv(CIPHER, secret.subarray(0, 16), iv);
   const text = cipher.update(bytes);
   cipher.final();

@@ -20,8 +20,17 @@ export interface Driver<C> {
 interface Waiting<C> {
   readonly take: (connection: C) => void;
   readonly fail: (error: LuaError) => void;
-  readonly timer: NodeJS.Timeout;
+  readonly untilMs: number;
 }
+
+/** Work that holds a connection. */
+interface Running {
+  readonly untilMs: number;
+  readonly cut: (error: LuaError) => void;
+}
+
+/** How often deadlines are looked at: a timer for each call would cost more than a short query. */
+const LOOK_MS = 50;
 
 /**
  * Connections to one server, shared by all scripts of the thread. They are opened when they are needed;
@@ -36,7 +45,9 @@ export class Pool<C extends object> {
   private readonly host: LibraryHost;
   private readonly idle: C[] = [];
   private readonly all = new Set<C>();
-  private readonly waiting: Waiting<C>[] = [];
+  private waiting: Waiting<C>[] = [];
+  private readonly running = new Set<Running>();
+  private timer: NodeJS.Timeout | undefined;
   private opening = 0;
   private pauseMs = 0;
   private retryAtMs = 0;
@@ -87,65 +98,72 @@ export class Pool<C extends object> {
     }
   }
 
-  private async work<T>(
-    call: LuaCall,
-    connection: C,
-    work: (connection: C) => Promise<T>,
-  ): Promise<T> {
-    let isOver = false;
-    let cut: (error: LuaError) => void = () => undefined;
-    const late = new Promise<never>((_, reject) => {
-      cut = reject;
+  private work<T>(call: LuaCall, connection: C, work: (connection: C) => Promise<T>): Promise<T> {
+    return new Promise((resolve, reject) => {
+      const finish = (isUsable: boolean): boolean => {
+        takeBack();
+        if (!this.running.delete(running)) return false;
+        if (isUsable) this.release(connection);
+        else this.drop(connection);
+        return true;
+      };
+      const running: Running = {
+        untilMs: call.deadlineMs,
+        cut: (error) => {
+          if (finish(false)) reject(error);
+        },
+      };
+      const takeBack = call.onCancel(() => running.cut(this.unavailable("the call was given up")));
+      this.running.add(running);
+      this.watch();
+      work(connection).then(
+        (result) => {
+          if (finish(true)) resolve(result);
+        },
+        (error: unknown) => {
+          const isLost = !(error instanceof LuaError) && this.driver.isLost(error);
+          if (!finish(!isLost)) return;
+          reject(isLost ? this.unavailable(reasonOf(error)) : error);
+        },
+      );
     });
-    const leftMs = Math.max(1, call.deadlineMs - performance.now());
-    const timer = setTimeout(() => cut(this.unavailable("no answer in time")), leftMs);
-    const aborted = (): void => cut(this.unavailable("the call was given up"));
-    call.signal.addEventListener("abort", aborted);
-    try {
-      const result = await Promise.race([work(connection), late]);
-      isOver = true;
-      return result;
-    } catch (error) {
-      isOver = !(error instanceof LuaError) && !this.driver.isLost(error);
-      if (isOver || error instanceof LuaError) throw error;
-      throw this.unavailable(error instanceof Error ? error.message : String(error));
-    } finally {
-      clearTimeout(timer);
-      call.signal.removeEventListener("abort", aborted);
-      if (isOver) this.release(connection);
-      else this.drop(connection);
-    }
   }
 
-  private acquire(call: LuaCall): Promise<C> {
+  private acquire(call: LuaCall): C | Promise<C> {
     const connection = this.idle.pop();
-    if (connection !== undefined) return Promise.resolve(connection);
-    const isDown = this.all.size === 0 && performance.now() < this.retryAtMs;
-    if (isDown) return Promise.reject(this.unavailable(this.lastError ?? "not connected"));
+    if (connection !== undefined) return connection;
+    const nowMs = performance.now();
+    const isDown = this.all.size === 0 && nowMs < this.retryAtMs;
+    if (isDown) throw this.unavailable(this.lastError ?? "not connected");
     if (this.waiting.length >= WAITING_MAX) {
-      return Promise.reject(this.unavailable(`${WAITING_MAX} calls wait for a connection`));
+      throw this.unavailable(`${WAITING_MAX} calls wait for a connection`);
     }
-    return new Promise((resolve, reject) => {
-      const waitMs = Math.max(1, Math.min(WAIT_MS, call.deadlineMs - performance.now()));
-      const one: Waiting<C> = {
-        take: (given) => {
-          clearTimeout(one.timer);
-          resolve(given);
-        },
-        fail: (error) => {
-          clearTimeout(one.timer);
-          reject(error);
-        },
-        timer: setTimeout(() => {
-          const at = this.waiting.indexOf(one);
-          if (at >= 0) this.waiting.splice(at, 1);
-          reject(this.unavailable(`no connection was free within ${Math.round(waitMs)} ms`));
-        }, waitMs),
-      };
-      this.waiting.push(one);
-      if (this.all.size + this.opening < this.size && this.opening < this.waiting.length)
+    return new Promise((take, fail) => {
+      this.waiting.push({ take, fail, untilMs: Math.min(nowMs + WAIT_MS, call.deadlineMs) });
+      this.watch();
+      if (this.all.size + this.opening < this.size && this.opening < this.waiting.length) {
         this.open();
+      }
     });
+  }
+
+  /** Looks at deadlines while there are some. */
+  private watch(): void {
+    if (this.timer !== undefined) return;
+    this.timer = setInterval(() => {
+      const nowMs = performance.now();
+      for (const running of this.running) {
+        if (nowMs >= running.untilMs) running.cut(this.unavailable("no answer in time"));
+      }
+      const late = this.waiting.filter(({ untilMs }) => nowMs >= untilMs);
+      if (late.length > 0) {
+        this.waiting = this.waiting.filter(({ untilMs }) => nowMs < untilMs);
+        for (const one of late) one.fail(this.unavailable("no connection was free in time"));
+      }
+      if (this.running.size + this.waiting.length > 0) return;
+      clearInterval(this.timer);
+      this.timer = undefined;
+    }, LOOK_MS);
   }
 
   private open(): void {

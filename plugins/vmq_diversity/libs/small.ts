@@ -1,4 +1,5 @@
 import { createHash, createHmac, getHashes, randomBytes, timingSafeEqual } from "node:crypto";
+import { forClone } from "../clone.ts";
 import {
   isTable,
   type LibraryFactory,
@@ -95,12 +96,12 @@ export const crypto: LibraryFactory = () => ({
 
 /** Tables in the memory of the broker, shared by all scripts and states. */
 export const kv: LibraryFactory = (host) => {
-  const entriesOf = (value: LuaValue, name: string): [string, LuaValue][] => {
+  const entriesOf = (value: LuaValue, name: string): [string, unknown][] => {
     const { array, hash } = tableOf(value, `${name}: entries`);
     if (array.length > 0) throw new LuaError(`${name}: keys must be strings`);
     return [...hash].map(([key, item]) => {
       if (typeof key !== "string") throw new LuaError(`${name}: keys must be strings`);
-      return [key, item];
+      return [key, forClone(item)];
     });
   };
   const insert =
@@ -185,8 +186,8 @@ export const authCache: LibraryFactory = (host) => {
         {
           ...who(mountpoint, client, "auth_cache.insert"),
           username: stringOf(username, "auth_cache.insert: username").toString("utf8"),
-          publish: checked(publish, "publish_acl"),
-          subscribe: checked(subscribe, "subscribe_acl"),
+          publish: forClone(checked(publish, "publish_acl")),
+          subscribe: forClone(checked(subscribe, "subscribe_acl")),
         },
         call,
       );
@@ -212,7 +213,7 @@ export const authCache: LibraryFactory = (host) => {
             ...who(mountpoint, client, "auth_cache.match_publish"),
             topic: textOf(topic, "topic"),
             qos: intOf(qos, "qos", 0),
-            payload: payload === undefined ? Buffer.alloc(0) : bytesOf(payload, "payload"),
+            payload: new Uint8Array(bytesOf(payload ?? Buffer.alloc(0), "payload")),
             retain: retain === true,
           },
           call,

@@ -1,3 +1,4 @@
+import { forClone } from "../clone.ts";
 import { RUNNING_CALL, RUNNING_VERSION, TURNS } from "../messages.ts";
 import {
   type CallBatch,
@@ -121,7 +122,7 @@ export class Engine {
     if (call === undefined) return;
     this.calls.delete(id);
     call.isCancelled = true;
-    call.abort();
+    call.cancel();
     const { state } = call;
     if (state === undefined) return;
     // Whatever it waits for, it will not be resumed; a library gives back what it holds.
@@ -221,7 +222,6 @@ export class Engine {
     const { version, id } = call;
     this.calls.delete(id);
     call.state = undefined;
-    call.abort();
     if (outcome.kind === "done") {
       let value: ReturnType<LuaState["takeResult"]>;
       try {
@@ -237,7 +237,7 @@ export class Engine {
       else if (value === false) this.results.push(id, RESULT_FALSE);
       else if (isTable(value) && value !== undefined) {
         this.results.push(id, RESULT_TABLE);
-        this.values.push(value);
+        this.values.push(forClone(value));
       } else this.results.push(id, RESULT_NEXT);
       version.release(state);
     } else if (outcome.kind === "error") {
@@ -284,7 +284,7 @@ class HookCall implements Call {
   readonly pushArgs: (L: number) => void;
   isCancelled = false;
   state: LuaState | undefined;
-  private controller: AbortController | undefined;
+  private cancels: Set<() => void> | undefined;
 
   constructor(
     version: ScriptVersion,
@@ -304,12 +304,13 @@ class HookCall implements Call {
     return this.version.source.path;
   }
 
-  get signal(): AbortSignal {
-    this.controller ??= new AbortController();
-    return this.controller.signal;
+  onCancel(cancel: () => void): () => void {
+    this.cancels ??= new Set();
+    this.cancels.add(cancel);
+    return () => void this.cancels?.delete(cancel);
   }
 
-  abort(): void {
-    this.controller?.abort();
+  cancel(): void {
+    for (const cancel of this.cancels ?? []) cancel();
   }
 }

@@ -25,8 +25,28 @@ const MESSAGE_LENGTH_MAX = 8192;
 
 const options = workerData as WorkerOptions;
 const port = parentPort as MessagePort;
-const post = (message: FromWorker, transfer: readonly ArrayBuffer[] = []): void =>
-  port.postMessage(message, [...transfer]);
+/** What is said between two answers travels with the next of them, or at the end of the turn. */
+let said: FromWorker[] = [];
+let saidTransfer: ArrayBuffer[] = [];
+let isFlushScheduled = false;
+
+function flush(): void {
+  isFlushScheduled = false;
+  if (said.length === 0) return;
+  port.postMessage(said, saidTransfer);
+  said = [];
+  saidTransfer = [];
+}
+
+function post(message: FromWorker, transfer: readonly ArrayBuffer[] = []): void {
+  said.push(message);
+  saidTransfer.push(...transfer);
+  if (message.type === "results") flush();
+  else if (!isFlushScheduled) {
+    isFlushScheduled = true;
+    setImmediate(flush);
+  }
+}
 
 const asked = new Map<
   number,

@@ -11,7 +11,8 @@ export interface Call extends LuaCall {
   isCancelled: boolean;
   /** The state that runs it. */
   state: LuaState | undefined;
-  abort(): void;
+  /** Tells what runs for it that its caller has given up. */
+  cancel(): void;
 }
 
 /** What a version of a script looks like once it is loaded. */
@@ -89,13 +90,12 @@ export class ScriptVersion {
 
   private makeState(id: number): Promise<LuaState> {
     return new Promise((resolve, reject) => {
-      const controller = new AbortController();
       const call: LuaCall = {
         script: this.source.path,
         hook: "",
         id: 0,
         deadlineMs: performance.now() + 30_000,
-        signal: controller.signal,
+        onCancel: () => () => undefined,
       };
       const state = new LuaState(this.runtime, this.source, id, call);
       this.all.set(state, id);
