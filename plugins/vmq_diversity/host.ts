@@ -363,7 +363,8 @@ export class LuaHost {
     for (const call of [...this.pending.values()]) {
       if (call.thread !== index) continue;
       // An event's message is gone by now.
-      const isLost = call.done === undefined || old.hasBegun(call.id);
+      const isTrial = call.failed !== undefined;
+      const isLost = call.done === undefined || isTrial || old.hasBegun(call.id);
       if (call.id === culprit) this.fail(call, "killed", reason, nowMs);
       else if (isLost) this.fail(call, "killed", "lost with its thread", nowMs);
       else retried.push(call);

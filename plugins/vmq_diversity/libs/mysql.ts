@@ -1,3 +1,4 @@
+import type { ConnectionOptions, TLSSocket } from "node:tls";
 import type { Connection, FieldPacket, QueryResult } from "mysql2/promise";
 import { type LibraryFactory, type LuaResult, textOf } from "../worker/library.ts";
 import { type Driver, Pool, Pools, reasonOf } from "./pool.ts";
@@ -16,11 +17,20 @@ const HASH_METHODS: Readonly<Record<string, string>> = {
   sha256: "SHA2(?, 256)",
 };
 
-function driverOf(options: object): Driver<Connection> {
+function driverOf(
+  options: object,
+  server: string,
+  tls: ConnectionOptions | undefined,
+): Driver<Connection> {
   return {
     connect: async (lost) => {
       const { createConnection } = await import("mysql2/promise");
       const connection = await createConnection(options);
+      const fault = tls === undefined ? undefined : identityFault(connection, server, tls);
+      if (fault !== undefined) {
+        connection.destroy();
+        throw fault;
+      }
       connection.on("error", lost);
       connection.on("end", lost);
       return connection;
@@ -31,6 +41,17 @@ function driverOf(options: object): Driver<Connection> {
       return fatal === true || sqlState === undefined || sqlState.startsWith("08");
     },
   };
+}
+
+/** The driver knows no check of ours: depth, other server names and addresses are looked at here. */
+function identityFault(
+  connection: Connection,
+  server: string,
+  { rejectUnauthorized, checkServerIdentity }: ConnectionOptions,
+): Error | undefined {
+  if (rejectUnauthorized === false) return undefined;
+  const { connection: inner } = connection as unknown as { connection: { stream: TLSSocket } };
+  return checkServerIdentity?.(server, inner.stream.getPeerCertificate(true));
 }
 
 /** MySQL and MariaDB under VerneMQ's two names; both take `?` and prepare what has arguments. */
@@ -57,11 +78,13 @@ function library(provider: "mysql" | "mysql2"): LibraryFactory {
           jsonStrings: true,
           maxPreparedStatements: 200,
           ...(charset === undefined ? {} : { charset: charsetOf(charset) }),
-          ...(ssl === undefined ? {} : { ssl }),
+          ...(ssl === undefined
+            ? {}
+            : { ssl: { ...ssl, verifyIdentity: ssl.servername === server } }),
         };
         config.ignore("max_overflow");
         config.end();
-        const driver = driverOf(options);
+        const driver = driverOf(options, server, ssl);
         return pools.ensure(id, () => new Pool(host, { kind: provider, id, size, driver }));
       },
       execute: async (call, poolId, statement, ...args) => {

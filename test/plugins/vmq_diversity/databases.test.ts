@@ -1,3 +1,5 @@
+import { execFileSync } from "node:child_process";
+import { chmodSync, chownSync, copyFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
 import { freePort, tempDir, waitFor } from "../../support/broker.ts";
@@ -166,37 +168,99 @@ describe.skipIf(!hasPostgres())("postgres", () => {
   });
 });
 
-describe.skipIf(!hasPostgres())("TLS to PostgreSQL", () => {
-  it("verifies the server by its CA, and not without it", async () => {
-    const ca = createCa(tempDir("test"), "database CA");
-    const pair = ca.issue("localhost", { subject: "/CN=localhost" });
-    const folder = tempDir("test");
-    const { chmodSync, chownSync, copyFileSync } = await import("node:fs");
-    const { execFileSync } = await import("node:child_process");
-    copyFileSync(pair.cert, join(folder, "cert.pem"));
-    copyFileSync(pair.key, join(folder, "key.pem"));
-    chmodSync(folder, 0o755);
-    chmodSync(join(folder, "key.pem"), 0o600);
-    if (process.getuid?.() === 0) {
-      const id = (flag: string): number =>
-        Number(execFileSync("id", [flag, "postgres"], { encoding: "utf8" }));
-      for (const file of ["cert.pem", "key.pem"]) {
-        chownSync(join(folder, file), id("-u"), id("-g"));
-      }
-    }
-    const server = await startPostgres("test", [
-      "ssl=on",
-      `ssl_cert_file=${folder}/cert.pem`,
-      `ssl_key_file=${folder}/key.pem`,
-    ]);
-    const connect = (id: string, more: string): string =>
-      `postgres.ensure_pool { pool_id = "${id}", host = "localhost", port = ${server.port}, user = "root",
-        password = "password", database = "vernemq_db", ssl = true, ${more} }
-      return postgres.execute("${id}", "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()")[1].ssl`;
-    expect(await lua.run(connect("tls1", `cacertfile = "${ca.cert}"`))).toBe(true);
-    await expect(lua.run(connect("tls2", "depth = 1"))).rejects.toThrow(/unavailable.*certificate/);
-    expect(await lua.run(connect("tls3", 'verify = "verify_none"'))).toBe(true);
-  }, 120_000);
+/** Folder with a certificate for localhost that a server of this user of Debian's may read, and its CA. */
+function certificateFor(user: string): string {
+  const ca = createCa(tempDir("test"), "database CA");
+  const pair = ca.issue("localhost", { subject: "/CN=localhost" });
+  const folder = tempDir("test");
+  const files = { "cert.pem": pair.cert, "key.pem": pair.key, "ca.pem": ca.cert };
+  chmodSync(folder, 0o755);
+  for (const [name, from] of Object.entries(files)) {
+    const file = join(folder, name);
+    copyFileSync(from, file);
+    chmodSync(file, 0o600);
+    if (process.getuid?.() !== 0) continue;
+    const id = (flag: string): number =>
+      Number(execFileSync("id", [flag, user], { encoding: "utf8" }));
+    chownSync(file, id("-u"), id("-g"));
+  }
+  return folder;
+}
+
+describe("TLS verifies the server by its CA, not without it, and not by another name", () => {
+  /** Runs `answer` with pools made of several TLS options. */
+  async function check(
+    provider: string,
+    fields: string,
+    answer: string,
+    folder: string,
+  ): Promise<void> {
+    const connect = (id: string, more: string): Promise<unknown> =>
+      lua.run(
+        `${provider}.ensure_pool { pool_id = "${provider}${id}", host = "localhost", ssl = true, ${fields}, ${more} }
+         local pool = "${provider}${id}" return ${answer}`,
+      );
+    const ca = `cacertfile = "${folder}/ca.pem"`;
+    expect(await connect("1", ca)).toBeTruthy();
+    await expect(connect("2", "depth = 1")).rejects.toThrow(/unavailable.*(certificate|verify)/);
+    expect(await connect("3", 'verify = "verify_none"')).toBeTruthy();
+    await expect(connect("4", `${ca}, depth = 0`)).rejects.toThrow("longer than depth 0");
+    await expect(connect("5", `${ca}, sni = "db.example"`)).rejects.toThrow(
+      /unavailable.*db\.example/,
+    );
+  }
+  const sqlFields = (port: number): string =>
+    `port = ${port}, user = "root", password = "password", database = "vernemq_db"`;
+
+  it.skipIf(!hasPostgres())(
+    "postgres",
+    async () => {
+      const folder = certificateFor("postgres");
+      const server = await startPostgres("test", [
+        "ssl=on",
+        `ssl_cert_file=${folder}/cert.pem`,
+        `ssl_key_file=${folder}/key.pem`,
+      ]);
+      const query = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
+      await check(
+        "postgres",
+        sqlFields(server.port),
+        `postgres.execute(pool, "${query}")[1].ssl`,
+        folder,
+      );
+    },
+    120_000,
+  );
+
+  it.skipIf(!hasMariadb())(
+    "mysql2",
+    async () => {
+      const folder = certificateFor("mysql");
+      const server = await startMariadb("test", [
+        `--ssl-cert=${folder}/cert.pem`,
+        `--ssl-key=${folder}/key.pem`,
+      ]);
+      const query = "SHOW STATUS LIKE 'Ssl_version'";
+      const answer = `mysql2.execute(pool, "${query}")[1].Value:sub(1, 3) == "TLS"`;
+      await check("mysql2", sqlFields(server.port), answer, folder);
+    },
+    120_000,
+  );
+
+  it.skipIf(!hasRedis())(
+    "redis",
+    async () => {
+      const folder = certificateFor("root");
+      const port = await freePort();
+      await startRedis("test", [
+        ...["--tls-port", String(port), "--tls-auth-clients", "no"],
+        ...["--tls-cert-file", `${folder}/cert.pem`, "--tls-key-file", `${folder}/key.pem`],
+        ...["--tls-ca-cert-file", `${folder}/ca.pem`],
+      ]);
+      await check("redis", `port = ${port}`, 'redis.cmd(pool, "set", "k", "v")', folder);
+    },
+    120_000,
+  );
 });
 
 describe.skipIf(!hasMariadb()).each(["mysql", "mysql2"])("%s", (provider) => {

@@ -154,17 +154,21 @@ describe("auth_on_register", () => {
     await connect(BOB);
   });
 
-  it("answers within call_timeout when a library does not", async () => {
-    const { connect } = await startLua({
+  it("refuses as unavailable what takes longer than call_timeout, and goes on with others", async () => {
+    const { connect, broker } = await startLua({
       scripts: {
-        "a.lua": register(
-          "if r.username == 'slow' then http.ensure_pool { pool_id = 'h' } http.get('h', 'http://10.255.255.1:81/', '', {}, { timeout = 60000 }) end return true",
-        ),
+        "a.lua": register("if r.username == 'slow' then while true do end end return true"),
       },
-      settings: { "vmq_diversity.call_timeout": "300" },
+      settings: {
+        "vmq_diversity.call_timeout": "300",
+        "vmq_diversity.instruction_limit": "1000000000000",
+      },
     });
-    expect(await refusalOf(connect({ ...BOB, username: "slow" }))).toBeGreaterThan(2);
-    await connect(BOB);
+    const slow = refusalOf(connect({ ...BOB, username: "slow" }));
+    await connect({ ...BOB, clientId: "quick" });
+    expect(await slow).toBe(3);
+    expect(broker.metrics().vmq_diversity_script_timeouts).toBe(1);
+    await connect({ ...BOB, clientId: "next" });
   });
 });
 
@@ -269,6 +273,28 @@ describe("auth_on_publish", () => {
     expect(ofQos(0)).toEqual([...ofQos(0)].sort((a, b) => a - b));
     expect(ofQos(1)).toEqual([...ofQos(1)].sort((a, b) => a - b));
   });
+
+  it("a thread that never comes back costs its caller a refusal; waiting calls are made by the next one", async () => {
+    const { connect, broker } = await startLua({
+      scripts: {
+        "a.lua": withHooks(
+          "",
+          `auth_on_publish_m5 = function(p)
+             if p.topic == "evil" then return string.find(string.rep("a", 200), string.rep("a-", 30) .. "b") == nil end
+             return true end`,
+        ),
+      },
+      settings: { "vmq_diversity.call_timeout": "10000" },
+    });
+    const client = await connect({ ...BOB, protocolVersion: 5 });
+    const evil = client.publishAsync("evil", "x", { qos: 1 });
+    const refused = expect(evil).rejects.toThrow(/specific error/);
+    const others = Array.from({ length: 5 }, (_, i) => connect({ ...BOB, clientId: `waits${i}` }));
+    await Promise.all(others);
+    await refused;
+    await client.publishAsync("fine", "x", { qos: 1 });
+    expect(broker.metrics().vmq_diversity_threads_replaced).toBe(1);
+  }, 60_000);
 
   it("lets unrelated clients publish while ten scripts run in circles", async () => {
     const spin =

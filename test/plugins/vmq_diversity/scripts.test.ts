@@ -193,6 +193,72 @@ describe("the script folder", () => {
   });
 });
 
+describe("a script as people have them for VerneMQ", () => {
+  it("runs unchanged: careless globals, the bundled helpers, bit32, unpack, coroutines, next", async () => {
+    const { connect } = await startLua({
+      scripts: {
+        "my_auth.lua": `
+          require "auth/auth_commons"
+
+          function auth_on_register(reg)
+              if reg.username ~= nil and reg.password ~= nil then
+                  pwd = obf.decrypt(reg.password)
+                  row = lookup(reg.client_id, reg.username)
+                  if row then
+                      if row.password == pwd then
+                          cache_insert(reg.mountpoint, reg.client_id, reg.username,
+                              json.decode(row.publish_acl), json.decode(row.subscribe_acl))
+                          return true
+                      end
+                  end
+              end
+              return false
+          end
+
+          function lookup(client_id, username)
+              users = {}
+              users["bob"] = {password = "pw", publish_acl = '[{"pattern": "%u/out"}]', subscribe_acl = '[]'}
+              for name, row in pairs(users) do
+                  if name == username then return row end
+              end
+          end
+
+          function on_offline_message(msg)
+              log.info("offline " .. msg.topic)
+          end
+
+          hooks = {
+              auth_on_register = auth_on_register,
+              auth_on_register_m5 = auth_on_register,
+              auth_on_publish = auth_on_publish,
+              auth_on_publish_m5 = auth_on_publish_m5,
+              auth_on_subscribe = auth_on_subscribe,
+              on_unsubscribe = on_unsubscribe,
+              on_client_gone = on_client_gone,
+              on_client_offline = on_client_offline,
+              on_session_expired = on_session_expired,
+              on_offline_message = on_offline_message,
+          }`,
+        "a_rewrite.lua": `
+          num_states = 2
+          gen = coroutine.wrap(function() for i = 1, 1000000 do coroutine.yield(i) end end)
+          function rewrite(pub)
+              a, b = unpack({ bit32.bor(1, 2), loadstring("return 4")() })
+              if a + b ~= 7 then error("arithmetic") end
+              n = gen()
+              if pub.topic == "rewrite" then return { topic = "bob/out" } end
+              return next
+          end
+          hooks = { auth_on_register_m5 = function() return next end, auth_on_publish_m5 = rewrite }`,
+      },
+    });
+    const client = await connect({ ...BOB, protocolVersion: 5 });
+    await client.publishAsync("bob/out", "x", { qos: 1 });
+    await expect(client.publishAsync("eve/out", "x", { qos: 1 })).rejects.toThrow("Not authorized");
+    expect(await refusalOf(connect({ ...BOB, password: "wrong" }))).toBe(4);
+  });
+});
+
 describe("configured scripts", () => {
   it("are asked in order: the folder by name, then vmq_diversity.<name>.file by name", async () => {
     const folder = tempDir();

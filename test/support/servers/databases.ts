@@ -60,6 +60,7 @@ export const hasPostgres = (): boolean => hasCommand("postgres", "postgresql");
 /** MariaDB with the database `vernemq_db`; user `root`, password `password`. */
 export async function startMariadb(
   scope: Scope = "file",
+  more: readonly string[] = [],
 ): Promise<Service & { query(sql: string): Promise<unknown> }> {
   const service = await startService({
     ...{ package: "mariadb-server", command: "mariadbd", user: "mysql", scope },
@@ -80,6 +81,7 @@ export async function startMariadb(
         "--innodb-flush-log-at-trx-commit=2",
         "--innodb-buffer-pool-size=32M",
         "--skip-name-resolve",
+        ...more,
       ],
     ],
   });
