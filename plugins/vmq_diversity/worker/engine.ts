@@ -20,8 +20,9 @@ import { ArgumentTables, publishBytes } from "./args.ts";
 import { isTable, type LuaResult } from "./library.ts";
 import type { LuaApi } from "./lua-api.ts";
 import type { Marshal } from "./marshal.ts";
+import type { LuaRuntime } from "./runtime.ts";
 import { type Call, ScriptVersion } from "./script.ts";
-import type { LuaRuntime, LuaState, Outcome } from "./state.ts";
+import type { LuaState, Outcome } from "./state.ts";
 
 /** Work of one turn; then the thread looks at its messages and sockets. */
 const TURN_MS = 2;
