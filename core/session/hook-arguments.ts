@@ -34,6 +34,14 @@ export function withContext<A extends object>(args: A, owner: ContextOwner): A {
   return Object.defineProperty(args, "context", { value: owner.context });
 }
 
+/** Context and, made when a plugin asks for it, what tells that the client has gone meanwhile. */
+export function withSignal<A extends object>(
+  args: A,
+  owner: ContextOwner & { readonly closing: AbortSignal },
+): A {
+  return Object.defineProperty(withContext(args, owner), "signal", { get: () => owner.closing });
+}
+
 /** Arguments of the publish hooks; payload and properties are made only when a plugin looks at them. */
 export class PublishCall implements PublishM5Args {
   readonly username: string | undefined;

@@ -15,7 +15,7 @@ import { CONNACK, type ConnectPacket, type Properties, type Will } from "../../m
 import { encodePublishProperties } from "../../mqtt/publish-properties.ts";
 import { isServerReasonCode, reasonCodeOf } from "../../mqtt/reason-codes.ts";
 import type { StoredWill } from "../../store/types.ts";
-import { PublishCall, withContext } from "../hook-arguments.ts";
+import { PublishCall, withContext, withSignal } from "../hook-arguments.ts";
 import { RateLimit } from "../rate.ts";
 import { AUTHENTICATING, CONNECTED, CONNECTING, type Session } from "../session.ts";
 import { withModifiers } from "../settings.ts";
@@ -150,12 +150,12 @@ function askRegister(session: Session, packet: ConnectPacket): unknown {
     };
     return session.core.hooks.ask(
       "auth_on_register",
-      withContext(common, session),
+      withSignal(common, session),
       session.chainSet,
     );
   }
   const properties = toHookProperties(packet.properties);
-  const args = withContext(
+  const args = withSignal(
     { peer, subscriber_id, username, password, connection_meta, clean_start: clean, properties },
     session,
   );
