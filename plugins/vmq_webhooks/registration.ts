@@ -20,7 +20,7 @@ export interface CallFailure extends Failure {
   readonly name: string;
 }
 
-/** Lines of one webhook a second. */
+/** Lines of one kind of trouble with one webhook a second. */
 const LINES_PER_S = 2;
 
 /** One hook at one endpoint. */
@@ -119,7 +119,8 @@ export class Registration {
   }
 
   private limited(what: string): Logger {
-    return this.log.limited(`webhook ${this.spec.hook} ${what}`, LINES_PER_S);
+    const { hook, endpoint } = this.spec;
+    return this.log.limited(`webhook ${hook} ${endpoint} ${what}`, LINES_PER_S);
   }
 
   private call(text: string, done: (outcome: Outcome) => void): Call {

@@ -16,6 +16,7 @@ export interface TlsSettings {
   readonly cert: string | undefined;
   readonly key: string | undefined;
   readonly passphrase: string | undefined;
+  /** One, or the lowest and the highest. */
   readonly versions: readonly string[];
   readonly isVerified: boolean;
   readonly depth: number;
@@ -40,13 +41,12 @@ export function tlsSettings(context: Pick<PluginContext, "config" | "resolvePath
     if (typeof path !== "string" || path === "") return undefined;
     return readFileSync(context.resolvePath(path), "utf8");
   };
-  const versions = value("tls_version");
   const settings: TlsSettings = {
     ca: file("cafile"),
     cert: file("certfile"),
     key: file("keyfile"),
     passphrase: String(value("keyfile_password") ?? "") || undefined,
-    versions: (Array.isArray(versions) ? versions : [versions]).map(String),
+    versions: String(value("tls_version")).split("-"),
     isVerified: value("verify_peer") !== false,
     depth: Number(value("depth")),
     usesCrls: value("use_crls") === true,
@@ -74,9 +74,9 @@ const VERSIONS = ["tlsv1", "tlsv1.1", "tlsv1.2", "tlsv1.3"] as const;
 const NODE_VERSIONS = ["TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"] as const;
 
 function contextOf(settings: TlsSettings, crls: readonly string[]): SecureContext {
-  const ranks = settings.versions
-    .map((version) => VERSIONS.indexOf(version as (typeof VERSIONS)[number]))
-    .filter((rank) => rank >= 0);
+  const ranks = settings.versions.map((version) =>
+    VERSIONS.indexOf(version as (typeof VERSIONS)[number]),
+  );
   const [lowest, highest] = [Math.min(...ranks), Math.max(...ranks)];
   const ca = settings.ca ?? systemStore();
   try {

@@ -268,10 +268,14 @@ export class Webhooks {
     const later = new Later<Decision>();
     const { signal } = args;
     let cancel: (() => void) | undefined;
+    let atOnce: Decision | undefined;
     const exchange = registration.ask(body, (answer) => {
       if (cancel !== undefined) signal?.removeEventListener("abort", cancel);
-      later.settle(this.judge(registration, args, key, answer));
+      atOnce = this.judge(registration, args, key, answer);
+      later.settle(atOnce);
     });
+    // Whoever asks must not be called back while it is still asking.
+    if (atOnce !== undefined) return atOnce;
     if (signal !== undefined && exchange !== undefined) {
       cancel = () => exchange.cancel();
       if (signal.aborted) cancel();

@@ -411,7 +411,6 @@ describe("features that come later", () => {
       "v.conf:1: graphite_enabled: not supported yet (Graphite), allowed for now: off",
     ]);
     expect(load("listener.http.x = 127.0.0.1:8888").errors[0]).toContain("not supported yet");
-    expect(load("plugins.vmq_webhooks = on").errors[0]).toContain("not supported yet");
   });
 
   test("still have their types checked", () => {
