@@ -37,7 +37,8 @@ export interface Call {
   readonly timeoutMs: number;
   /** Asked again, once, when a connection that served before breaks without an answer. */
   readonly mayRetry: boolean;
-  readonly onRetry: () => void;
+  /** It goes out, for the second time if `isRetry`. */
+  readonly onSend: (bytes: number, isRetry: boolean) => void;
   readonly done: (outcome: Outcome) => void;
 }
 
@@ -142,7 +143,6 @@ export class Exchange implements Dispatcher.DispatchHandler {
     if (isBroken && call.mayRetry && !hasRetried) {
       this.hasRetried = true;
       this.controller = undefined;
-      call.onRetry();
       this.dispatch();
       return;
     }
@@ -151,6 +151,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
 
   private dispatch(): void {
     const { path, headers, body } = this.call;
+    this.call.onSend(body.length, this.hasRetried);
     const options = { path, method: "POST", headers, body, exchange: this } as const;
     try {
       this.dispatcher.dispatch(options as Dispatcher.DispatchOptions, this);

@@ -137,24 +137,23 @@ export class Registration {
       body,
       timeoutMs: options.responseTimeoutMs,
       mayRetry: row.isCached,
-      onRetry: this.retried,
+      onSend: this.sent,
       done,
     };
   }
 
-  private readonly retried = (): void => {
-    this.all.retries.increment();
+  private readonly sent = (bytes: number, isRetry: boolean): void => {
+    this.requests++;
+    this.metrics.requests.increment();
+    this.metrics.bytesSent.increment(bytes);
+    if (isRetry) this.all.retries.increment();
   };
 
   private counted(outcome: Outcome, startMs: number): Response | CallFailure {
     const { metrics } = this;
     const kind = "failure" in outcome ? outcome.failure.kind : undefined;
-    const isSent = kind !== "suspended" && kind !== "overloaded";
-    if (isSent) {
-      this.requests++;
-      metrics.requests.increment();
-      metrics.register?.elapsedMs.increment(Math.round(performance.now() - startMs));
-    } else if (kind === "suspended") this.all.suspended.increment();
+    metrics.register?.elapsedMs.increment(Math.round(performance.now() - startMs));
+    if (kind === "suspended") this.all.suspended.increment();
     if (kind === "timeout") {
       this.all.timeouts.increment();
       metrics.register?.timeouts.increment();
