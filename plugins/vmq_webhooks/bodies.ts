@@ -153,6 +153,17 @@ function registered(w: Writer, args: Args<"on_register">): Writer {
   return w.peer(args.peer).subscriber(args.subscriber_id).user(args.username);
 }
 
+/** What CONNACK tells of the broker itself is nothing of the client's, and not in VerneMQ's body. */
+function registeredM5(w: Writer, args: Args<"on_register_m5">): Writer {
+  const {
+    p_topic_alias_max: _,
+    p_receive_max: __,
+    p_max_packet_size: ___,
+    ...properties
+  } = args.properties;
+  return registered(w, args).properties(properties);
+}
+
 function message(w: Writer, args: Args<"auth_on_publish">, isPayloadLeftOut = false): Writer {
   w.user(args.username).subscriber(args.subscriber_id).raw("qos", args.qos);
   w.string("topic", args.topic).payload(() => args.payload, isPayloadLeftOut);
@@ -197,7 +208,7 @@ const WRITERS: {
   auth_on_register: register,
   auth_on_register_m5: registerM5,
   on_register: registered,
-  on_register_m5: (w, args) => registered(w, args).properties(args.properties),
+  on_register_m5: registeredM5,
   auth_on_publish: (w, args, { noPayload }) => message(w, args, noPayload),
   auth_on_publish_m5: (w, args, { noPayload }) =>
     message(w, args, noPayload).properties(args.properties),
