@@ -119,13 +119,14 @@ function modifiersOf(
   if (!isRecord(modifiers)) {
     throw new Fault("modifiers", `must be an object, not ${shown(modifiers)}`);
   }
-  const { base64: marked, ...given } = modifiers;
+  const { base64: marked, ...given } = withoutEmpty(hook, modifiers);
   const encoded = markedFields(marked);
   switch (hook) {
     case "auth_on_register":
     case "auth_on_register_m5":
       return withProperties(withSubscriber(given), encoded);
     case "auth_on_subscribe_m5":
+      return withRefusals(withTopics(withProperties(given, encoded)));
     case "on_unsubscribe_m5":
       return withTopics(withProperties(given, encoded));
     case "on_auth_m5":
@@ -133,6 +134,13 @@ function modifiersOf(
     default:
       return withProperties(withPayload(given, isBase64 || encoded.includes("payload")), encoded);
   }
+}
+
+/** MQTT 3.x knows no properties: an empty object is none. */
+function withoutEmpty(hook: ConditionalHook, modifiers: Fields): Fields {
+  const { properties, ...others } = modifiers;
+  const isEmpty = isRecord(properties) && Object.keys(properties).length === 0;
+  return isEmpty && !hook.endsWith("_m5") ? others : modifiers;
 }
 
 /** `base64`: names of text fields that are base64 here, as in requests. */
@@ -151,6 +159,15 @@ function reversedList(field: string, given: unknown): unknown[] | undefined {
 function withTopics(given: Fields): Fields {
   const topics = reversedList("modifiers.topics", given.topics);
   return topics === undefined || topics.length === 0 ? given : { ...given, topics };
+}
+
+/** 128 is the refusal of MQTT 3.1.1; here it means that the client may not. */
+function withRefusals(given: Fields): Fields {
+  if (!Array.isArray(given.topics)) return given;
+  const topics = given.topics.map((one: unknown) =>
+    isRecord(one) && one.qos === 128 ? { ...one, qos: "not_authorized" } : one,
+  );
+  return { ...given, topics };
 }
 
 /** `client_id` and `mountpoint` together are the subscriber; one alone is refused. */
