@@ -61,9 +61,11 @@ const BETTER: Readonly<Record<string, Recorded["result"]>> = {
   'auth_on_subscribe_m5 {"topics": [{"topic": "s/a/@", "qos": 5}]}': [0x87, 0x87, 0x87],
 };
 
+const SAYS_NOTHING = /"modifiers": (\{\}|\{"properties": \{\}\})/;
+
 /** VerneMQ closes the socket without a word: empty objects are none, everything else is a refusal. */
 function spoken({ hook, body }: Recorded): Recorded["result"] {
-  const saysNothing = /"modifiers": (\{\}|\{"properties": \{\}\})/.test(body);
+  const saysNothing = SAYS_NOTHING.test(body);
   if (hook.startsWith("auth_on_subscribe")) {
     return saysNothing ? [0, 1, 2] : Array(3).fill(hook.endsWith("_m5") ? 0x87 : 0x80);
   }
@@ -77,7 +79,7 @@ function wantedOf(one: Recorded): Recorded["result"] {
   const [, said = ""] = /(?:"modifiers"|"result"): (\{.*\})\}$/.exec(body) ?? [];
   const better = BETTER[`${hook} ${said}`];
   if (better !== undefined) return better;
-  if (result === "close") return spoken(one);
+  if (result === "close" || SAYS_NOTHING.test(body)) return spoken(one);
   if (!Array.isArray(result)) return result;
   // One code for each filter of the request [MQTT-3.9.3-1]: what the list leaves out is refused.
   const missing = hook.endsWith("_m5") ? 0x87 : 0x80;
