@@ -41,6 +41,7 @@ export const http: LibraryFactory = (host) => {
     const pool = pools.get(textOf(poolId, `${name}: pool`));
     const url = urlOf(address);
     const request = requestOf(body, headers);
+    if (url.username !== "") request.headers.authorization ??= basicOf(url);
     const timeoutMs = timeoutOf(options);
     const startMs = performance.now();
     const controller = new AbortController();
@@ -124,6 +125,21 @@ function urlOf(value: LuaValue): URL {
   const url = URL.canParse(text) ? new URL(text) : undefined;
   if (url?.protocol === "http:" || url?.protocol === "https:") return url;
   throw new LuaError(`http: "${text}" is no URL of http or https`);
+}
+
+/** `http://user:password@host/`. */
+function basicOf({ username, password }: URL): string {
+  const text = `${decoded(username)}:${decoded(password)}`;
+  return `Basic ${Buffer.from(text).toString("base64")}`;
+}
+
+function decoded(part: string): string {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    // A percent sign that means itself.
+    return part;
+  }
 }
 
 /** Body and headers: text is the body as it is; a table becomes a form. */
