@@ -197,6 +197,18 @@ describe("a server that hangs, dies or comes back", () => {
     );
   }
 
+  it("mongodb: a call learns that there is no server as soon as the driver does", async () => {
+    const settings = { "vmq_diversity.mongodb.w_mode": "safe" };
+    // The driver itself looks for a server longer than this.
+    const impatient = await startHost({ callTimeoutMs: 1_500, settings, scope: "test" });
+    const port = await freePort();
+    const asked = impatient.run(
+      `mongodb.ensure_pool { pool_id = "p", host = "127.0.0.1", port = ${port}, database = "db" }
+       return mongodb.find_one("p", "c", {})`,
+    );
+    await expect(asked).rejects.toThrow("unavailable: mongodb p: connect ECONNREFUSED");
+  });
+
   it.skipIf(!hasMariadb())(
     "mysql: a query is ended on the server when its call is over",
     async () => {
