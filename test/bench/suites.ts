@@ -2,6 +2,7 @@
 import { runBrokerSuite } from "./broker-suite.ts";
 import { runHooksSuite } from "./hooks-suite.ts";
 import { runLuaSuite } from "./lua-suite.ts";
+import { runWebhooksSuite } from "./webhooks-suite.ts";
 
 /** Options that every suite gets; a suite ignores what it has no use for. */
 export interface SuiteOptions {
@@ -29,5 +30,6 @@ export const SUITES: Readonly<Record<string, Suite>> = {
     about: "publish and register decisions in Lua, beside the same without Lua",
     run: runLuaSuite,
   },
+  webhooks: { about: "what decisions of an HTTP endpoint cost", run: runWebhooksSuite },
   hooks: { about: "what a chain of synchronous plugins adds to a publish", run: runHooksSuite },
 };
