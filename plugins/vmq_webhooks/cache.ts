@@ -65,6 +65,8 @@ export class AnswerCache {
   private readonly targets = new Map<string, CacheTarget>();
   private sweep: IterableIterator<Entry> | undefined;
   private numbers = 0;
+  /** How often answers were purged. */
+  purges = 0;
 
   constructor(entriesMax: number) {
     this.resize(entriesMax);
@@ -153,6 +155,7 @@ export class AnswerCache {
 
   /** Removes entries; gives how many. */
   purge({ endpoint, hook, clientId }: Purge): number {
+    this.purges++;
     let removed = 0;
     for (const entry of this.lru?.values() ?? []) {
       if (endpoint !== undefined && entry.target.endpoint !== endpoint) continue;

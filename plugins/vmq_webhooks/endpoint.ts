@@ -1,17 +1,8 @@
-import { buildConnector, Pool } from "undici";
 import { Breaker } from "../../core/plugin-api.ts";
+import { Connections, type PoolSettings } from "./connections.ts";
 import { EventQueue } from "./events.ts";
-import { type Call, CountingClient, Exchange, type Failure, type Outcome } from "./exchange.ts";
+import type { Call, Exchange, Failure, Outcome } from "./exchange.ts";
 import { addressOf, type EndpointAddress } from "./options.ts";
-import { type TlsSettings, tlsConnector } from "./tls.ts";
-
-/** What pools are made with; read anew for each. */
-export interface PoolSettings {
-  readonly connectionsMax: number;
-  readonly idleMs: number;
-  /** Read when a connection needs it; throws when the files cannot be used. */
-  readonly tls: () => TlsSettings;
-}
 
 /** Settings in force now. */
 export interface EndpointLimits {
@@ -35,22 +26,21 @@ export class Endpoint {
   readonly address: EndpointAddress;
   readonly breaker = new Breaker(() => performance.now());
   readonly events: EventQueue;
-  private readonly limits: EndpointLimits;
+  private readonly forCalls: Connections;
   /**
    * Connections for events are their own: an endpoint that connects as a client while it handles an
    * event must not wait for a connection that this event holds.
    */
-  private readonly pools = new Map<string, Pool>();
-  private isClosed = false;
+  private readonly forEvents: Connections;
   /** Registrations that use it. */
   users = 0;
-  /** Calls under way. */
-  pending = 0;
 
   constructor(url: string, limits: EndpointLimits) {
     this.url = url;
     this.address = addressOf(url) as EndpointAddress;
-    this.limits = limits;
+    const judge = (outcome: Outcome): void => this.judge(outcome);
+    this.forCalls = new Connections(this.address, limits.pool, judge);
+    this.forEvents = new Connections(this.address, limits.pool, judge);
     this.events = new EventQueue(
       () => ({
         queued: limits.queuedEvents(),
@@ -60,61 +50,40 @@ export class Endpoint {
     );
   }
 
+  /** Calls under way. */
+  get pending(): number {
+    return this.forCalls.pending + this.forEvents.pending;
+  }
+
   /** Asks. Gives what ends the call early; undefined when it has failed already. */
-  ask(call: Call, connectTimeoutMs: number): Exchange | undefined {
+  ask(call: Call): Exchange | undefined {
     const { breaker } = this;
     if (breaker.isTroubled && !breaker.admits()) {
       return refuse(call, "suspended", "not asked for a while after repeated failures");
     }
-    if (this.pending >= CALLS_MAX) {
+    if (this.forCalls.pending >= CALLS_MAX) {
       return refuse(call, "overloaded", `${CALLS_MAX} calls wait for it already`);
     }
-    return this.send("calls", call, connectTimeoutMs);
+    return this.forCalls.send(call);
   }
 
   /** Tells; the queue has asked the breaker. */
-  tell(call: Call, connectTimeoutMs: number): void {
-    this.send("events", call, connectTimeoutMs);
+  tell(call: Call): void {
+    this.forEvents.send(call);
   }
 
   /** New connections take the settings of now; those in use end with their call. */
   renew(): void {
-    for (const pool of this.pools.values()) void pool.close();
-    this.pools.clear();
+    this.forCalls.renew();
+    this.forEvents.renew();
   }
 
   /** Ends the connections; running calls may finish first. Gives the events that are lost. */
   close(isAtOnce: boolean): number {
-    this.isClosed = true;
     const lost = this.events.close();
-    for (const pool of this.pools.values()) {
-      if (isAtOnce) void pool.destroy();
-      else void pool.close();
-    }
-    this.pools.clear();
+    this.forCalls.close(isAtOnce);
+    this.forEvents.close(isAtOnce);
     return lost;
-  }
-
-  private send(
-    kind: "calls" | "events",
-    call: Call,
-    connectTimeoutMs: number,
-  ): Exchange | undefined {
-    let pool: Pool;
-    try {
-      pool = this.poolFor(kind, connectTimeoutMs);
-    } catch (error) {
-      return refuse(call, "connection", error instanceof Error ? error.message : String(error));
-    }
-    this.pending++;
-    return new Exchange(pool, {
-      ...call,
-      done: (outcome) => {
-        this.pending--;
-        this.judge(outcome);
-        call.done(outcome);
-      },
-    });
   }
 
   private judge(outcome: Outcome): void {
@@ -128,33 +97,6 @@ export class Endpoint {
     if (kind === "timeout" || kind === "connection") breaker.failed();
     // A probe whose client has gone says nothing; another one must be possible.
     else if (breaker.isTroubled && breaker.state === "half-open") breaker.failed();
-  }
-
-  private poolFor(kind: "calls" | "events", connectTimeoutMs: number): Pool {
-    const key = `${kind} ${connectTimeoutMs}`;
-    const known = this.pools.get(key);
-    if (known !== undefined) return known;
-    const { connectionsMax, idleMs, tls } = this.limits.pool();
-    const { origin, isTls, socketPath } = this.address;
-    const timeoutMs = connectTimeoutMs;
-    const pool = new Pool(origin, {
-      connections: connectionsMax,
-      factory: (url, options) => new CountingClient(url, options as object),
-      connect: isTls
-        ? tlsConnector(tls(), { timeoutMs, socketPath })
-        : buildConnector({
-            timeout: timeoutMs,
-            ...(socketPath === undefined ? {} : { socketPath }),
-          }),
-      keepAliveTimeout: idleMs,
-      keepAliveMaxTimeout: idleMs,
-      // Calls have their own deadline.
-      headersTimeout: 0,
-      bodyTimeout: 0,
-      pipelining: 1,
-    });
-    if (!this.isClosed) this.pools.set(key, pool);
-    return pool;
   }
 }
 

@@ -32,9 +32,11 @@ export type Outcome = { readonly response: Response } | { readonly failure: Fail
 export interface Call {
   readonly path: string;
   readonly headers: string[];
-  readonly body: Buffer;
+  readonly body: string;
   /** From now until the last byte of the answer. */
   readonly timeoutMs: number;
+  /** To open a connection, if one is needed. */
+  readonly connectTimeoutMs: number;
   /** Asked again, once, when a connection that served before breaks without an answer. */
   readonly mayRetry: boolean;
   /** It goes out, for the second time if `isRetry`. */
@@ -64,14 +66,29 @@ export class CountingClient extends Client {
 
 const BROKEN: ReadonlySet<string> = new Set(["UND_ERR_SOCKET", "ECONNRESET", "EPIPE"]);
 
+/** Whose connections an exchange takes. */
+export interface ExchangeOwner {
+  /** It has an outcome. */
+  settled(exchange: Exchange, outcome: Outcome): void;
+  /** The connection that it had, or waited for, is free: perhaps long after its deadline. */
+  released(): void;
+}
+
 /** A call on its way: deadline, cancellation, one retry, and the answer collected. */
 export class Exchange implements Dispatcher.DispatchHandler {
+  readonly call: Call;
   client: CountingClient | undefined;
-  private readonly dispatcher: Dispatcher;
-  private readonly call: Call;
+  /** Neighbours of those that wait for a connection (waiting.ts). */
+  before: Exchange | undefined;
+  after: Exchange | undefined;
+  /** It has been given to a connection, perhaps one that is still being opened. */
+  isStarted = false;
+  private readonly owner: ExchangeOwner;
   private readonly timer: NodeJS.Timeout;
+  private dispatcher: Dispatcher | undefined;
   private controller: Dispatcher.DispatchController | undefined;
   private isSettled = false;
+  private isReleased = false;
   private wasUsed = false;
   private hasRetried = false;
   private status = 0;
@@ -80,10 +97,22 @@ export class Exchange implements Dispatcher.DispatchHandler {
   private others: Buffer[] | undefined;
   private bytes = 0;
 
-  constructor(dispatcher: Dispatcher, call: Call) {
-    this.dispatcher = dispatcher;
+  constructor(owner: ExchangeOwner, call: Call) {
+    this.owner = owner;
     this.call = call;
     this.timer = setTimeout(Exchange.late, call.timeoutMs, this);
+  }
+
+  /** Sends the request by the pool that `pool` gives, if there can be one. */
+  start(pool: () => Dispatcher): void {
+    this.isStarted = true;
+    try {
+      this.dispatcher = pool();
+    } catch (error) {
+      this.release();
+      this.fail("connection", reasonOf(error));
+      return;
+    }
     this.dispatch();
   }
 
@@ -133,29 +162,31 @@ export class Exchange implements Dispatcher.DispatchHandler {
     if (this.client !== undefined) this.client.served++;
     const { status, cacheControl } = this;
     const body = this.text();
+    this.release();
     this.settle({ response: { status, cacheControl, body } });
   }
 
   onResponseError(_: Dispatcher.DispatchController, error: Error & { code?: string }): void {
-    if (this.isSettled) return;
     const { call, status, wasUsed, hasRetried } = this;
     const isBroken = BROKEN.has(error.code ?? "") && status === 0 && wasUsed;
-    if (isBroken && call.mayRetry && !hasRetried) {
+    if (isBroken && call.mayRetry && !hasRetried && !this.isSettled) {
       this.hasRetried = true;
       this.controller = undefined;
       this.dispatch();
       return;
     }
+    this.release();
     this.fail("connection", reasonOf(error));
   }
 
   private dispatch(): void {
     const { path, headers, body } = this.call;
-    this.call.onSend(body.length, this.hasRetried);
+    this.call.onSend(Buffer.byteLength(body), this.hasRetried);
     const options = { path, method: "POST", headers, body, exchange: this } as const;
     try {
-      this.dispatcher.dispatch(options as Dispatcher.DispatchOptions, this);
+      this.dispatcher?.dispatch(options as Dispatcher.DispatchOptions, this);
     } catch (error) {
+      this.release();
       this.fail("connection", reasonOf(error));
     }
   }
@@ -170,7 +201,13 @@ export class Exchange implements Dispatcher.DispatchHandler {
     if (this.isSettled) return;
     this.isSettled = true;
     clearTimeout(this.timer);
-    this.call.done(outcome);
+    this.owner.settled(this, outcome);
+  }
+
+  private release(): void {
+    if (this.isReleased) return;
+    this.isReleased = true;
+    this.owner.released();
   }
 
   private text(): string {

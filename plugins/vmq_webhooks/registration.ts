@@ -59,16 +59,12 @@ export class Registration {
   /** Asks the endpoint; `done` is called once, perhaps at once. */
   ask(body: string, done: (answer: Response | CallFailure) => void): Exchange | undefined {
     const startMs = performance.now();
-    const { endpoint, options } = this;
-    return endpoint.ask(
-      this.call(body, (outcome) => done(this.counted(outcome, startMs))),
-      options.connectTimeoutMs,
-    );
+    return this.endpoint.ask(this.call(body, (outcome) => done(this.counted(outcome, startMs))));
   }
 
   /** Queues an event; false: it is dropped. */
   tell(body: string, lane: string | undefined): boolean {
-    const { endpoint, options } = this;
+    const { endpoint } = this;
     const isQueued = endpoint.events.push({
       bytes: body.length,
       lane,
@@ -78,7 +74,7 @@ export class Registration {
           this.heard(this.counted(outcome, startMs));
           done();
         });
-        endpoint.tell(call, options.connectTimeoutMs);
+        endpoint.tell(call);
       },
     });
     if (isQueued) return true;
@@ -123,9 +119,8 @@ export class Registration {
     return this.log.limited(`webhook ${hook} ${endpoint} ${what}`, LINES_PER_S);
   }
 
-  private call(text: string, done: (outcome: Outcome) => void): Call {
+  private call(body: string, done: (outcome: Outcome) => void): Call {
     const { options, spec, row, endpoint } = this;
-    const body = Buffer.from(text);
     let { headers } = this;
     if (options.secret !== undefined) {
       const signature = signatureOf(options.secret, spec.hook, body, Date.now());
@@ -136,6 +131,7 @@ export class Registration {
       headers,
       body,
       timeoutMs: options.responseTimeoutMs,
+      connectTimeoutMs: options.connectTimeoutMs,
       mayRetry: row.isCached,
       onSend: this.sent,
       done,

@@ -35,6 +35,16 @@ interface AnyArgs {
 
 type Answered = AnyVerdict | Later<AnyVerdict>;
 
+/** A call that is being made. */
+interface Asked {
+  readonly registration: Registration;
+  readonly args: AnyArgs;
+  /** Of its answer, if it has been made already. */
+  readonly key: string | undefined;
+  /** Purges before it: an answer asked for before one may be what the purge was about. */
+  readonly purges: number;
+}
+
 /** What a call came to: the verdict, and the entry it is kept in. */
 interface Decision {
   readonly verdict: AnyVerdict;
@@ -199,7 +209,7 @@ export class Webhooks {
     const { row, cache: target } = registration;
     if (!row.isCached || !cache.isOn) return verdictOf(this.request(registration, args, undefined));
     // Nothing is kept of an endpoint that never says how long: no need to look.
-    if (registration.isCaching === false) {
+    if (registration.isCaching === false && target.entries === 0) {
       target.misses++;
       metrics.cacheMisses.increment();
       return verdictOf(this.request(registration, args, undefined));
@@ -266,12 +276,13 @@ export class Webhooks {
       return { verdict: onError(registration, "not_utf8"), isKept: false };
     }
     const later = new Later<Decision>();
+    const asked: Asked = { registration, args, key, purges: this.parts.cache.purges };
     const { signal } = args;
     let cancel: (() => void) | undefined;
     let atOnce: Decision | undefined;
     const exchange = registration.ask(body, (answer) => {
       if (cancel !== undefined) signal?.removeEventListener("abort", cancel);
-      atOnce = this.judge(registration, args, key, answer);
+      atOnce = this.judge(asked, answer);
       later.settle(atOnce);
     });
     // Whoever asks must not be called back while it is still asking.
@@ -285,12 +296,8 @@ export class Webhooks {
   }
 
   /** What an answer means; what may be kept is. */
-  private judge(
-    registration: Registration,
-    args: AnyArgs,
-    key: string | undefined,
-    answer: Response | CallFailure,
-  ): Decision {
+  private judge(asked: Asked, answer: Response | CallFailure): Decision {
+    const { registration } = asked;
     const { spec, options } = registration;
     const fail = (name: string, reason: string): Decision => {
       registration.failed(name, reason);
@@ -313,13 +320,11 @@ export class Webhooks {
     const { verdict, warning } = read;
     if (warning !== undefined) registration.warn("webhook answer with a fault", { ...warning });
     if (typeof verdict === "object" && "error" in verdict) registration.refused(verdict.error);
-    return { verdict, isKept: this.keep(registration, args, key, answer, verdict) };
+    return { verdict, isKept: this.keep(asked, answer, verdict) };
   }
 
   private keep(
-    registration: Registration,
-    args: AnyArgs,
-    key: string | undefined,
+    { registration, args, key, purges }: Asked,
     answer: Response,
     verdict: AnyVerdict,
   ): boolean {
@@ -330,7 +335,7 @@ export class Webhooks {
     const ms = isOk ? maxAgeS(answer.cacheControl) * 1000 : options.negativeCacheMs;
     if (isOk && options.negativeCacheMs === 0) registration.isCaching = ms > 0;
     // A payload belongs to the message it was made for.
-    if (ms === 0 || changesPayload(verdict)) return false;
+    if (ms === 0 || changesPayload(verdict) || purges !== cache.purges) return false;
     const { client_id } = args.subscriber_id;
     const entryKey = key ?? cache.keyOf(target, args as never);
     remember(registration, args, cache.set(entryKey, target, client_id, verdict, ms));

@@ -295,6 +295,24 @@ describe("vmq-admin webhooks cache", () => {
     await expect(webhooksCommand(broker, "cache purge --hook=nosuch")).rejects.toThrow("nosuch");
   });
 
+  test("an answer that was asked for before a purge is not kept after it", async () => {
+    const { endpoint, broker } = await brokerWith((request) => {
+      if (endpoint.seen.length > 1) return kept();
+      void webhooksCommand(broker, "cache purge").then(() => request.answer(kept()));
+      return { hold: true };
+    });
+    await connects(broker, WHO, 3);
+    expect(endpoint.seen).toHaveLength(2);
+  });
+
+  test("an answer is used although the endpoint's last one could not be kept", async () => {
+    const { endpoint, broker } = await brokerWith(({ body }) =>
+      body.client_id === "a" ? kept() : OK,
+    );
+    for (const clientId of ["a", "b", "a", "b", "a"]) await connects(broker, { ...WHO, clientId });
+    expect(endpoint.seen.map(({ body }) => body.client_id)).toEqual(["a", "b", "b"]);
+  });
+
   test("an endpoint that is deregistered is forgotten", async () => {
     const { endpoint, broker } = await brokerWith(() => kept());
     await connects(broker);

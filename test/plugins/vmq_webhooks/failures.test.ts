@@ -163,6 +163,30 @@ describe("connections", () => {
     });
   });
 
+  test("of calls that ended early are used again", async () => {
+    const endpoint = await startEndpoint(({ body }) => {
+      return body.client_id !== "c" ? { hold: true } : OK;
+    });
+    const broker = await startWebhooks({
+      ...registered(endpoint, HOOK, { response_timeout: "300" }),
+      "vmq_webhooks.pool_max_connections": "1",
+    });
+    // One has the connection, one waits for it; the first leaves, the second is too late.
+    const [first, second] = [await openClient(broker, 4), await openClient(broker, 4)];
+    first.connect({ ...WHO, clientId: "first" });
+    await endpoint.wait("auth_on_register");
+    second.connect({ ...WHO, clientId: "second" });
+    await waitFor("two wait", () => broker.metrics().webhooks_pending === 2);
+    first.cut();
+    await waitFor("the second is refused", () => second.isClosed);
+    await connectClient(broker, 4, WHO);
+    expect(broker.metrics()).toMatchObject({
+      webhooks_pending: 0,
+      webhooks_auth_on_register_cancelled: 1,
+      webhooks_auth_on_register_timeouts: 1,
+    });
+  });
+
   test("that break before they served are not tried again", async () => {
     const endpoint = await startEndpoint(() => ({ cut: true }));
     const broker = await startWebhooks(registered(endpoint, HOOK));
