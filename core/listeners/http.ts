@@ -75,12 +75,13 @@ export class HttpAcceptor implements Acceptor {
 
   private createServer(): http.Server {
     const { maxRequestLineLength, maxHeaderValueLength } = this.settings;
+    const requestTimeout = this.deps.requestTimeoutMs ?? REQUEST_TIMEOUT_MS;
     const server = http.createServer({
       maxHeaderSize: HEADER_BYTES_MIN + maxRequestLineLength + maxHeaderValueLength,
-      headersTimeout: HEADERS_TIMEOUT_MS,
-      requestTimeout: this.deps.requestTimeoutMs ?? REQUEST_TIMEOUT_MS,
+      headersTimeout: Math.min(HEADERS_TIMEOUT_MS, requestTimeout),
+      requestTimeout,
       keepAliveTimeout: KEEP_ALIVE_MS,
-      connectionsCheckingInterval: Math.min(CHECK_MS, this.deps.requestTimeoutMs ?? CHECK_MS),
+      connectionsCheckingInterval: Math.min(CHECK_MS, requestTimeout),
     });
     server.maxHeadersCount = HEADERS_MAX;
     server.timeout = SOCKET_IDLE_MS;
