@@ -1,7 +1,9 @@
 import { join } from "node:path";
 import { Admin } from "./admin/commands.ts";
+import { HttpService } from "./admin/http/http-service.ts";
 import { aggregate, collectSeries, type MetricSources, seriesKey } from "./admin/metrics.ts";
 import { pluginControl } from "./admin/plugin-control.ts";
+import { SystemMetrics } from "./admin/system-metrics.ts";
 import { publishSystree } from "./admin/systree.ts";
 import type { Broker, BrokerOptions, PluginControl, SessionInfo } from "./broker-types.ts";
 import { singleNode } from "./cluster/single.ts";
@@ -13,7 +15,12 @@ import type { AnyPlugin } from "./hooks/define-plugin.ts";
 import { PluginManager } from "./hooks/plugin-manager.ts";
 import { HookRegistry } from "./hooks/registry.ts";
 import { createListener } from "./listeners/listener.ts";
-import type { Listener, ListenerSettings, Transport } from "./listeners/types.ts";
+import type {
+  AnyListenerSettings,
+  Listener,
+  ListenerSettings,
+  Transport,
+} from "./listeners/types.ts";
 import { createLogger, type Logger } from "./logger.ts";
 import { Router } from "./routing/router.ts";
 import { Commits } from "./session/commits.ts";
@@ -21,6 +28,7 @@ import type { Core } from "./session/core.ts";
 import { SessionManager } from "./session/manager.ts";
 import { Flusher } from "./session/outbox.ts";
 import { pluginCalls } from "./session/plugin-calls.ts";
+import { PublishTimer } from "./session/publish-timer.ts";
 import { reauthorize } from "./session/reauthorize.ts";
 import { Session } from "./session/session.ts";
 import { sessionSettings } from "./session/settings.ts";
@@ -28,6 +36,7 @@ import { EmbeddedStore } from "./store/embedded/embedded-store.ts";
 import { MemoryStore } from "./store/memory/memory-store.ts";
 import type { Store } from "./store/types.ts";
 import { TimerWheel } from "./timers.ts";
+import { version } from "./version.ts";
 
 /** What a process that has loaded its configuration hands in. */
 export interface LoadedOptions {
@@ -79,6 +88,8 @@ class RunningBroker implements Broker {
   private readonly store: Store;
   private readonly admin: Admin;
   private readonly pluginManager: PluginManager;
+  private readonly system = new SystemMetrics();
+  private readonly http: HttpService;
   private readonly timers: NodeJS.Timeout[] = [];
   readonly plugins: PluginControl;
   private listeners: Listener[] = [];
@@ -87,8 +98,8 @@ class RunningBroker implements Broker {
   constructor({ config, logger: log, isEmbedded = false }: LoadedOptions) {
     this.config = config;
     this.log = log;
-    this.store = buildStore(config, log);
     const counters = new Counters();
+    this.store = buildStore(config, log, counters);
     const hooks = new HookRegistry(
       (plugin, hook, failure) => {
         const kind = failure instanceof NautilusError ? failure.code : "";
@@ -105,13 +116,15 @@ class RunningBroker implements Broker {
       overlappingOnce: config.text("overlapping_subscriptions") === "once",
       random: Math.random,
     });
+    const wheel = new TimerWheel();
     const core = {
       store: this.store,
       cluster: singleNode(config.text("nodename")),
       router,
       hooks,
       counters,
-      wheel: new TimerWheel(),
+      wheel,
+      publishTimer: new PublishTimer(counters.publishLatency, wheel.nowMs),
       flusher: new Flusher(),
       early: new Set<Session>(),
       commits: new Commits(this.store),
@@ -128,6 +141,17 @@ class RunningBroker implements Broker {
       config,
       log,
       callsOf: (name) => pluginCalls(this.core, name),
+      onChange: () => this.http.pluginsChanged(),
+    });
+    this.http = new HttpService({
+      config,
+      log,
+      cluster: core.cluster,
+      plugins: this.pluginManager,
+      version: version(),
+      checkKey: () => false,
+      metricSources: () => this.metricSources(),
+      listeners: () => this.listeners,
     });
     this.plugins = pluginControl(this.pluginManager, hooks, this.core.manager);
     this.admin = new Admin(this);
@@ -145,11 +169,16 @@ class RunningBroker implements Broker {
       });
     };
     await this.store.open();
+    this.system.start();
     try {
       core.wheel.start();
       await core.manager.restore();
       await this.pluginManager.startAll(plugins);
-      this.listeners = config.listeners.map((settings) => this.buildListener(settings));
+      this.listeners = [
+        ...config.listeners.map((settings) => this.buildListener(settings)),
+        ...config.httpListeners.map((settings) => this.http.createListener(settings)),
+      ];
+      await this.http.start();
       await Promise.all(this.listeners.map((listener) => this.startListener(listener)));
     } catch (error) {
       await this.close();
@@ -199,7 +228,8 @@ class RunningBroker implements Broker {
           : `${settings.address}:${listener.boundPort}`,
       });
     } catch (error) {
-      if (this.config.listeners.length === 1 || this.config.isFirstRun) throw error;
+      const isMqtt = "mountpoint" in settings;
+      if (isMqtt && (this.config.listeners.length === 1 || this.config.isFirstRun)) throw error;
       this.log.error("listener could not be started", {
         listener: `${settings.kind}.${settings.name}`,
         cause: error instanceof Error ? error.message : String(error),
@@ -257,7 +287,7 @@ class RunningBroker implements Broker {
 
   // ---- what callers see
 
-  port(kind: ListenerSettings["kind"] = "tcp", name?: string): number {
+  port(kind: AnyListenerSettings["kind"] = "tcp", name?: string): number {
     const found = this.listeners.find(
       ({ settings }) => settings.kind === kind && (name === undefined || settings.name === name),
     );
@@ -278,7 +308,8 @@ class RunningBroker implements Broker {
   }
 
   private metricSources(): MetricSources {
-    return { ...this.core, pluginSeries: () => this.pluginManager.series() };
+    const { system } = this;
+    return { ...this.core, system, pluginSeries: () => this.pluginManager.series() };
   }
 
   sessions(): SessionInfo[] {
@@ -352,7 +383,7 @@ class RunningBroker implements Broker {
     const found = this.listeners.find(
       ({ settings }) => settings.kind === kind && settings.name === name,
     );
-    if (found === undefined) return false;
+    if (found?.isRunning !== true) return false;
     const stopped = found.stop();
     if (options.killSessions === true) {
       for (const session of [...this.core.manager.sessions()]) {
@@ -361,7 +392,6 @@ class RunningBroker implements Broker {
       }
     }
     await stopped;
-    this.listeners = this.listeners.filter((other) => other !== found);
     return true;
   }
 
@@ -386,6 +416,7 @@ class RunningBroker implements Broker {
   }
 
   private async shutDown(): Promise<void> {
+    this.system.stop();
     for (const timer of this.timers) clearInterval(timer);
     const stopped = Promise.allSettled(this.listeners.map((listener) => listener.stop()));
     this.core.manager.stop();
@@ -397,11 +428,12 @@ class RunningBroker implements Broker {
   }
 }
 
-function buildStore(config: Config, log: Logger): Store {
+function buildStore(config: Config, log: Logger, counters: Counters): Store {
   if (config.text("store.type") === "memory") return new MemoryStore();
   const store = new EmbeddedStore({
     folder: join(config.dataDir, "store"),
     sync: config.flag("store.sync"),
+    onWritten: (ms) => counters.storeCommit.timed(ms),
     onDamaged: (key, reason) => log.error("damaged record set aside", { key, reason }),
     onRepair: (cause) =>
       log.error("the store was damaged and is being repaired", {

@@ -1,5 +1,5 @@
 import { NautilusError } from "../errors.ts";
-import type { ListenerSettings } from "../listeners/types.ts";
+import type { HttpListenerSettings, ListenerSettings } from "../listeners/types.ts";
 import { checkValue } from "./checks.ts";
 import { fillNames, keyWords, type Schema, type SchemaRow } from "./schema.ts";
 import { type Support, supportOf } from "./support.ts";
@@ -27,6 +27,7 @@ export interface ConfigParts {
   /** In the order in which they count; a key is there once. */
   readonly settings: ReadonlyMap<string, Setting>;
   readonly listeners: readonly ListenerSettings[];
+  readonly httpListeners: readonly HttpListenerSettings[];
   readonly isFirstRun: boolean;
   readonly dataDir: string;
   readonly cwd: string;
@@ -52,6 +53,7 @@ export function acceptedEarlyText(row: SchemaRow, support: Support & { kind: "la
 /** Checked configuration. Only live settings change, through `set`. */
 export class LoadedConfig implements Config {
   readonly listeners: readonly ListenerSettings[];
+  readonly httpListeners: readonly HttpListenerSettings[];
   readonly isFirstRun: boolean;
   readonly dataDir: string;
   readonly #settings: Map<string, Setting>;
@@ -65,6 +67,7 @@ export class LoadedConfig implements Config {
 
   constructor(parts: ConfigParts) {
     this.listeners = parts.listeners;
+    this.httpListeners = parts.httpListeners;
     this.isFirstRun = parts.isFirstRun;
     this.dataDir = parts.dataDir;
     this.#settings = new Map(parts.settings);

@@ -10,6 +10,7 @@ import {
   type Unchecked,
 } from "./config.ts";
 import { readEnvironment } from "./environment.ts";
+import { httpListenerSettings } from "./http-listener-settings.ts";
 import { isMqttKind, listenerSettings } from "./listener-settings.ts";
 import { readConfigFile, readReference } from "./parse.ts";
 import { relationFaults } from "./relations.ts";
@@ -111,7 +112,8 @@ export function loadConfig(options: LoadOptions = {}): Loaded {
   const isWritten = (key: string) => raws.has(key);
   const context = { settings, cwd, isPluginEnabled, isWritten };
   const { listeners, complaints, notices } = listenerSettings(context);
-  for (const fault of [...complaints, ...relationFaults(settings, isWritten)]) {
+  const http = httpListenerSettings(context);
+  for (const fault of [...complaints, ...http.complaints, ...relationFaults(settings, isWritten)]) {
     errors.push(errorLine(fault.setting, fault.wrong));
   }
   notices.push(...supportNotices(byKind));
@@ -127,10 +129,12 @@ export function loadConfig(options: LoadOptions = {}): Loaded {
   if (isFirstRun) openLoopback(settings, listeners);
   const dataDir = resolve(cwd, options.dataDir ?? env.NAUTILUS_DATA_DIR ?? "data");
   Object.freeze(listeners);
+  Object.freeze(http.listeners);
   return {
     config: new LoadedConfig({
       settings,
       listeners,
+      httpListeners: http.listeners,
       isFirstRun,
       dataDir,
       cwd,

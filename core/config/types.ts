@@ -1,4 +1,4 @@
-import type { ListenerSettings } from "../listeners/types.ts";
+import type { HttpListenerSettings, ListenerSettings } from "../listeners/types.ts";
 import type { SchemaRow } from "./schema.ts";
 
 /** Where a value came from, for `config show --effective` and error messages. */
@@ -27,6 +27,8 @@ export interface Config {
   keysBelow(prefix: string): string[];
   /** MQTT listeners (tcp, ssl, ws, wss) with inheritance applied. */
   readonly listeners: readonly ListenerSettings[];
+  /** HTTP listeners (http, https) with inheritance applied. */
+  readonly httpListeners: readonly HttpListenerSettings[];
   /** True when no configuration file was given or found. */
   readonly isFirstRun: boolean;
   readonly dataDir: string;

@@ -410,7 +410,6 @@ describe("features that come later", () => {
     expect(load("graphite_enabled = on").errors).toEqual([
       "v.conf:1: graphite_enabled: not supported yet (Graphite), allowed for now: off",
     ]);
-    expect(load("listener.http.x = 127.0.0.1:8888").errors[0]).toContain("not supported yet");
     expect(load("plugins.vmq_webhooks = on").errors[0]).toContain("not supported yet");
   });
 
@@ -442,7 +441,6 @@ describe("the configuration of a public tutorial", () => {
     const { errors, notices } = load(TUTORIAL);
     for (const line of errors) expect(line).toMatch(/^v\.conf:\d+: \S+: not supported yet \(/);
     expect(errors.map((line) => line.split(": ")[1])).toEqual([
-      "listener.http.default",
       "log.console.file",
       "log.error.file",
       "log.crash",
