@@ -1,8 +1,10 @@
 import { join } from "node:path";
-import { Admin } from "./admin/commands.ts";
+import { commandRegistry } from "./admin/commands.ts";
 import { HttpService } from "./admin/http/http-service.ts";
+import { ListenerControl } from "./admin/listener-control.ts";
 import { aggregate, collectSeries, type MetricSources, seriesKey } from "./admin/metrics.ts";
 import { pluginControl } from "./admin/plugin-control.ts";
+import type { Registry, RunOptions } from "./admin/registry.ts";
 import { SystemMetrics } from "./admin/system-metrics.ts";
 import { publishSystree } from "./admin/systree.ts";
 import type { Broker, BrokerOptions, PluginControl, SessionInfo } from "./broker-types.ts";
@@ -86,13 +88,13 @@ class RunningBroker implements Broker {
   private readonly log: Logger;
   private readonly core: Core;
   private readonly store: Store;
-  private readonly admin: Admin;
+  private readonly admin: Registry;
   private readonly pluginManager: PluginManager;
   private readonly system = new SystemMetrics();
   private readonly http: HttpService;
   private readonly timers: NodeJS.Timeout[] = [];
   readonly plugins: PluginControl;
-  private listeners: Listener[] = [];
+  private readonly listeners: ListenerControl;
   private closing: Promise<void> | undefined;
 
   constructor({ config, logger: log, isEmbedded = false }: LoadedOptions) {
@@ -143,6 +145,11 @@ class RunningBroker implements Broker {
       callsOf: (name) => pluginCalls(this.core, name),
       onChange: () => this.http.pluginsChanged(),
     });
+    this.listeners = new ListenerControl({
+      build: (settings) =>
+        isMqtt(settings) ? this.buildListener(settings) : this.http.createListener(settings),
+      endConnections: (settings) => this.endConnections(settings),
+    });
     this.http = new HttpService({
       config,
       log,
@@ -151,10 +158,18 @@ class RunningBroker implements Broker {
       version: version(),
       checkKey: () => false,
       metricSources: () => this.metricSources(),
-      listeners: () => this.listeners,
+      listeners: () => this.listeners.all(),
     });
     this.plugins = pluginControl(this.pluginManager, hooks, this.core.manager);
-    this.admin = new Admin(this);
+    this.admin = commandRegistry({
+      core: this.core,
+      config,
+      broker: this,
+      pluginManager: this.pluginManager,
+      listeners: this.listeners,
+      version: version(),
+      metricSources: () => this.metricSources(),
+    });
   }
 
   async start(plugins: readonly PluginSource[]): Promise<void> {
@@ -174,12 +189,10 @@ class RunningBroker implements Broker {
       core.wheel.start();
       await core.manager.restore();
       await this.pluginManager.startAll(plugins);
-      this.listeners = [
-        ...config.listeners.map((settings) => this.buildListener(settings)),
-        ...config.httpListeners.map((settings) => this.http.createListener(settings)),
-      ];
+      const all = [...config.listeners, ...config.httpListeners];
+      const listeners = all.map((settings) => this.listeners.add(settings));
       await this.http.start();
-      await Promise.all(this.listeners.map((listener) => this.startListener(listener)));
+      await Promise.all(listeners.map((listener) => this.startListener(listener)));
     } catch (error) {
       await this.close();
       throw error;
@@ -234,7 +247,7 @@ class RunningBroker implements Broker {
         listener: `${settings.kind}.${settings.name}`,
         cause: error instanceof Error ? error.message : String(error),
       });
-      this.listeners = this.listeners.filter((other) => other !== listener);
+      this.listeners.forget(listener);
     }
   }
 
@@ -288,13 +301,7 @@ class RunningBroker implements Broker {
   // ---- what callers see
 
   port(kind: AnyListenerSettings["kind"] = "tcp", name?: string): number {
-    const found = this.listeners.find(
-      ({ settings }) => settings.kind === kind && (name === undefined || settings.name === name),
-    );
-    if (found === undefined) {
-      throw new NautilusError("NO_SUCH_LISTENER", { listener: `${kind}.${name ?? "*"}` });
-    }
-    return found.boundPort;
+    return this.listeners.named(kind, name).boundPort;
   }
 
   metrics(): Record<string, number> {
@@ -365,34 +372,26 @@ class RunningBroker implements Broker {
     this.config.set(key, value);
   }
 
-  listenerInfo(): { kind: string; name: string; address: string; port: number; open: number }[] {
-    return this.listeners.map(({ settings, boundPort, connections }) => ({
-      kind: settings.kind,
-      name: settings.name,
-      address: settings.address,
-      port: boundPort,
-      open: connections,
-    }));
-  }
-
   async stopListener(
     kind: string,
     name: string,
     options: { killSessions?: boolean } = {},
   ): Promise<boolean> {
-    const found = this.listeners.find(
-      ({ settings }) => settings.kind === kind && settings.name === name,
-    );
+    const found = this.listeners
+      .all()
+      .find(({ settings }) => settings.kind === kind && settings.name === name);
     if (found?.isRunning !== true) return false;
     const stopped = found.stop();
-    if (options.killSessions === true) {
-      for (const session of [...this.core.manager.sessions()]) {
-        if (session.transport.listener !== found.settings) continue;
-        session.end({ code: 0x98, reason: "listener stopped", publishWill: true });
-      }
-    }
+    if (options.killSessions === true) this.endConnections(found.settings);
     await stopped;
     return true;
+  }
+
+  private endConnections(settings: AnyListenerSettings): void {
+    for (const session of [...this.core.manager.sessions()]) {
+      if (session.transport.listener !== settings) continue;
+      session.end({ code: 0x98, reason: "listener stopped", publishWill: true });
+    }
   }
 
   enablePlugin(plugin: AnyPlugin): void {
@@ -406,8 +405,9 @@ class RunningBroker implements Broker {
   control(
     command: string,
     args: readonly string[],
+    options: RunOptions = {},
   ): Promise<{ exit: number; stdout: string; stderr: string }> {
-    return this.admin.run([command, ...args]);
+    return this.admin.run([command, ...args], options);
   }
 
   close(): Promise<void> {
@@ -418,7 +418,7 @@ class RunningBroker implements Broker {
   private async shutDown(): Promise<void> {
     this.system.stop();
     for (const timer of this.timers) clearInterval(timer);
-    const stopped = Promise.allSettled(this.listeners.map((listener) => listener.stop()));
+    const stopped = Promise.allSettled(this.listeners.all().map((listener) => listener.stop()));
     this.core.manager.stop();
     await stopped;
     await this.pluginManager.stopAll();
@@ -426,6 +426,10 @@ class RunningBroker implements Broker {
     this.core.wheel.stop();
     this.log.flush();
   }
+}
+
+function isMqtt(settings: AnyListenerSettings): settings is ListenerSettings {
+  return "mountpoint" in settings;
 }
 
 function buildStore(config: Config, log: Logger, counters: Counters): Store {

@@ -2,9 +2,9 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { checkConfig, describeKey, fileSyntax, showConfig } from "../../../core/config/explain.ts";
+import { checkConfig, describeKey, showConfig } from "../../../core/config/explain.ts";
 import type { LoadOptions } from "../../../core/config/load.ts";
-import { parseValue } from "../../../core/config/parse.ts";
+import { fileSyntax, parseValue } from "../../../core/config/parse.ts";
 
 let folder: string;
 beforeEach(() => {
