@@ -348,6 +348,14 @@ function tell(id, text, isBad = false) {
 
 // ---- buttons and forms
 
+// What scrolls sideways must do so with the arrow keys, too.
+for (const id of ["nodes", "listeners", "hooks", "sessions"]) {
+  const place = byId(id);
+  place.tabIndex = 0;
+  place.setAttribute("role", "region");
+  place.setAttribute("aria-labelledby", `${id}-title`);
+}
+
 const THEMES = ["auto", "light", "dark"];
 
 byId("theme").addEventListener("click", () => {
