@@ -1,4 +1,5 @@
 import { join } from "node:path";
+import { ApiKeys, apiKeysFile } from "./admin/api-keys.ts";
 import { Admin } from "./admin/commands.ts";
 import { HttpService } from "./admin/http/http-service.ts";
 import { aggregate, collectSeries, type MetricSources, seriesKey } from "./admin/metrics.ts";
@@ -90,6 +91,7 @@ class RunningBroker implements Broker {
   private readonly pluginManager: PluginManager;
   private readonly system = new SystemMetrics();
   private readonly http: HttpService;
+  readonly apiKeys: ApiKeys;
   private readonly timers: NodeJS.Timeout[] = [];
   readonly plugins: PluginControl;
   private listeners: Listener[] = [];
@@ -149,12 +151,18 @@ class RunningBroker implements Broker {
       cluster: core.cluster,
       plugins: this.pluginManager,
       version: version(),
-      checkKey: () => false,
+      checkKey: (key, scope) => this.apiKeys.check(key, scope),
+      commands: { prepare: (words) => this.admin.prepare(words) },
       metricSources: () => this.metricSources(),
       listeners: () => this.listeners,
     });
     this.plugins = pluginControl(this.pluginManager, hooks, this.core.manager);
     this.admin = new Admin(this);
+    const isKept = config.text("store.type") !== "memory";
+    this.apiKeys = new ApiKeys(config, {
+      file: isKept ? apiKeysFile(config.dataDir) : undefined,
+      moreScopes: () => this.pluginManager.httpModules().map(({ scope }) => scope),
+    });
   }
 
   async start(plugins: readonly PluginSource[]): Promise<void> {
@@ -373,6 +381,10 @@ class RunningBroker implements Broker {
       port: boundPort,
       open: connections,
     }));
+  }
+
+  members(): readonly { name: string; running: boolean }[] {
+    return this.core.cluster.members();
   }
 
   async stopListener(

@@ -1,5 +1,15 @@
 import type { Broker, SessionInfo } from "../broker-types.ts";
-import { type AdminTarget, type Command, table, UsageError } from "./command.ts";
+import type { PluginTable } from "../hooks/define-plugin.ts";
+import { API_KEY_COMMANDS } from "./api-key-commands.ts";
+import {
+  type AdminTarget,
+  alertText,
+  type Command,
+  humanText,
+  jsonText,
+  table,
+  UsageError,
+} from "./command.ts";
 import { PLUGIN_COMMANDS } from "./plugin-commands.ts";
 
 export interface Answer {
@@ -56,7 +66,7 @@ const COMMANDS: readonly Command[] = [
       const rows = target
         .retained(args.get("mountpoint") ?? "")
         .slice(0, limitOf(args))
-        .map(({ topic, qos, payload }) => [topic, String(qos), String(payload.length)]);
+        .map(({ topic, qos, payload }) => [topic, qos, payload.length]);
       return table(["topic", "qos", "bytes"], rows);
     },
   },
@@ -78,13 +88,17 @@ const COMMANDS: readonly Command[] = [
         ["type", "name", "address", "port", "open_conns"],
         target
           .listenerInfo()
-          .map(({ kind, name, address, port, open }) => [
-            kind,
-            name,
-            address,
-            String(port),
-            String(open),
-          ]),
+          .map(({ kind, name, address, port, open }) => [kind, name, address, port, open]),
+      ),
+  },
+  {
+    path: ["cluster", "show"],
+    usage: "cluster show",
+    help: "nodes of the cluster and whether they run",
+    run: (target) =>
+      table(
+        ["Node", "Running"],
+        target.members().map(({ name, running }) => [name, running]),
       ),
   },
   {
@@ -122,12 +136,40 @@ export class Admin {
       .map((command) => ({ ...command, run: (_, args) => command.run(args) }));
   }
 
+  private commands(): Command[] {
+    return [...COMMANDS, ...API_KEY_COMMANDS, ...PLUGIN_COMMANDS, ...this.ofPlugins()];
+  }
+
+  /** For programs: a refusal of the command is an alert, other errors reject. */
+  prepare(words: readonly string[]): (() => Promise<string>) | undefined {
+    const command = find(this.commands(), words);
+    if (command === undefined) return undefined;
+    const args = parseArguments(words.slice(command.path.length));
+    args.delete("format");
+    try {
+      checkNames(command, args);
+    } catch (error) {
+      if (error instanceof UsageError) return undefined;
+      throw error;
+    }
+    return async () => {
+      try {
+        return jsonText(await command.run(this.target, args));
+      } catch (error) {
+        if (!(error instanceof UsageError)) throw error;
+        return alertText(`${error.message}\nUsage: vmq-admin ${command.usage}`);
+      }
+    };
+  }
+
   async run(words: readonly string[]): Promise<Answer> {
     const given = words.filter((word) => word !== "");
-    const commands = [...COMMANDS, ...PLUGIN_COMMANDS, ...this.ofPlugins()];
-    const command = commands.find(({ path }) => path.every((word, i) => given[i] === word));
+    const commands = this.commands();
+    const command = find(commands, given);
     if (command === undefined) return unknown(given, commands);
     const args = parseArguments(given.slice(command.path.length));
+    const isJson = args.get("format") === "json";
+    args.delete("format");
     if (args.has("help") || args.has("h")) {
       return {
         exit: 0,
@@ -137,12 +179,17 @@ export class Admin {
     }
     try {
       checkNames(command, args);
-      return { exit: 0, stdout: await command.run(this.target, args), stderr: "" };
+      const output = await command.run(this.target, args);
+      return { exit: 0, stdout: isJson ? jsonText(output) : humanText(output), stderr: "" };
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
       return { exit: 1, stdout: "", stderr: `${reason}\nUsage: vmq-admin ${command.usage}\n` };
     }
   }
+}
+
+function find(commands: readonly Command[], words: readonly string[]): Command | undefined {
+  return commands.find(({ path }) => path.every((word, i) => words[i] === word));
 }
 
 function unknown(
@@ -213,7 +260,7 @@ function limitOf(args: ReadonlyMap<string, string>): number {
   return limit;
 }
 
-function showSessions(target: Broker, args: ReadonlyMap<string, string>): string {
+function showSessions(target: Broker, args: ReadonlyMap<string, string>): PluginTable {
   const columns: (keyof SessionInfo)[] = [
     "client_id",
     "is_online",
@@ -225,15 +272,38 @@ function showSessions(target: Broker, args: ReadonlyMap<string, string>): string
   for (const extra of ["queue_size", "inflight", "protocol", "clean_session"] as const) {
     if (args.has(extra)) columns.push(extra);
   }
-  const online = args.get("is_online");
-  const clientId = args.get("client_id");
-  const rows = target
-    .sessions()
-    .filter((session) => online === undefined || String(session.is_online) === online)
-    .filter((session) => !clientId || session.client_id === clientId)
-    .slice(0, limitOf(args));
-  return table(
-    columns,
-    rows.map((session) => columns.map((column) => String(session[column] ?? ""))),
-  );
+  const isWanted = sessionFilter(args);
+  const rows: PluginTable["rows"][number][] = [];
+  const limit = limitOf(args);
+  for (const session of target.sessions()) {
+    if (rows.length >= limit) break;
+    if (isWanted(session)) rows.push(columns.map((column) => cellOf(session[column])));
+  }
+  return table(columns, rows);
+}
+
+function cellOf(value: SessionInfo[keyof SessionInfo]): PluginTable["rows"][number][number] {
+  return typeof value === "object" ? null : value;
+}
+
+/** `--column=value`, or `--column=~pattern`; all must fit. */
+function sessionFilter(args: ReadonlyMap<string, string>): (session: SessionInfo) => boolean {
+  const tests = COLUMNS.flatMap((column) => {
+    const wanted = args.get(column);
+    if (wanted === undefined || wanted === "") return [];
+    const name = column as keyof SessionInfo;
+    const textOf = (session: SessionInfo): string => String(session[name] ?? "");
+    if (!wanted.startsWith("~")) return [(session: SessionInfo) => textOf(session) === wanted];
+    const pattern = patternOf(wanted.slice(1));
+    return [(session: SessionInfo) => pattern.test(textOf(session))];
+  });
+  return (session) => tests.every((test) => test(session));
+}
+
+function patternOf(text: string): RegExp {
+  try {
+    return new RegExp(text);
+  } catch {
+    throw new UsageError(`"${text}" is no regular expression`);
+  }
 }

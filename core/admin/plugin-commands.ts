@@ -24,7 +24,7 @@ export const PLUGIN_COMMANDS: readonly Command[] = [
           "application",
           hook,
           `${plugin}:${answeredBy}/1`,
-          String(priority ?? ""),
+          priority,
           source,
         ]),
       );
@@ -76,7 +76,7 @@ export const PLUGIN_COMMANDS: readonly Command[] = [
         detail === undefined ? "" : detailText(detail),
         verdict === "not asked" ? "" : `${ms.toFixed(3)} ms`,
       ]);
-      return `${table(["Plugin", "Verdict", "Detail", "Time"], rows)}${hook}: ${result}\n`;
+      return [table(["Plugin", "Verdict", "Detail", "Time"], rows), `${hook}: ${result}\n`];
     },
   },
 ];

@@ -137,14 +137,26 @@ export interface PluginBroker {
   ): Promise<{ removed: string[]; added: string[] }>;
 }
 
+/** Rows below their column names. */
+export interface PluginTable {
+  readonly head: readonly string[];
+  readonly rows: readonly (readonly (string | number | boolean | null | undefined)[])[];
+}
+
+/** What an admin command gives: text, a table, or several of both. */
+export type PluginOutput = string | PluginTable | readonly (string | PluginTable)[];
+
 /** An admin command of a plugin: `vmq-admin <path> name=value ...`. */
 export interface PluginCommand {
   /** Words that name it, such as `["acl", "test"]`. */
   readonly path: readonly string[];
   readonly usage: string;
   readonly help: string;
-  /** Gives what is printed; an Error's message is printed with exit code 1. */
-  run(args: ReadonlyMap<string, string>): string | Promise<string>;
+  /**
+   * Gives what is printed; an Error's message is printed with exit code 1. A table is drawn for people
+   * and given to programs as JSON.
+   */
+  run(args: ReadonlyMap<string, string>): PluginOutput | Promise<PluginOutput>;
 }
 
 /** Everything the broker gives a plugin. */

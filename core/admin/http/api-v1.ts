@@ -1,4 +1,5 @@
 import type { FastifyReply, FastifyRequest } from "fastify";
+import { NautilusError } from "../../errors.ts";
 import { CORS_HEADERS } from "./api-v2.ts";
 import { type Parameter, queryOf } from "./query.ts";
 import { addResource } from "./rest.ts";
@@ -42,7 +43,14 @@ export function apiV1Module(commands: CommandSource): HttpModule {
           isWellFormed: (request) => prepare(request) !== undefined,
           answer: async (request, reply): Promise<string | FastifyReply> => {
             const command = prepare(request);
-            return command === undefined ? reply.code(400).send() : command();
+            if (command === undefined) return reply.code(400).send();
+            try {
+              return await command();
+            } catch (error) {
+              // A value that is not allowed, say: the caller's fault, so 400 where VerneMQ has 500.
+              if (error instanceof NautilusError) return reply.code(400).send();
+              throw error;
+            }
           },
         });
       }

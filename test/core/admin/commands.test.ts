@@ -139,6 +139,25 @@ describe("vmq-admin", () => {
     ]);
   });
 
+  it("gives tables and texts as JSON when asked to", async () => {
+    const { run } = setUp();
+    const { stdout } = await run("session show --format=json --limit=1");
+    expect(JSON.parse(stdout)).toEqual({
+      type: "table",
+      table: [
+        {
+          client_id: "one",
+          is_online: true,
+          mountpoint: "",
+          peer_host: "10.0.0.9",
+          peer_port: 4711,
+          user: "u",
+        },
+      ],
+    });
+    expect((await run("ping --format=json")).stdout).toBe('{"type":"text","text":"pong"}');
+  });
+
   it("keeps a value whole that holds `=`", async () => {
     const { run, calls } = setUp();
     await run("retain delete --topic=a=b=c");

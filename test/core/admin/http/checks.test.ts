@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import type { Broker } from "../../../../core/broker-types.ts";
 import { startBroker, waitOffline } from "../../../support/broker.ts";
-import { call, type HttpAnswer } from "../../../support/http.ts";
+import { basic, call, type HttpAnswer } from "../../../support/http.ts";
 import { connectClient } from "../../../support/raw-client.ts";
 
 /** http.md, section 11, on one node. */
@@ -271,5 +271,96 @@ describe("/api/v2", () => {
       405,
     );
     expect((await get(broker, "/api/v2/client?client_id=%zz")).status).toBe(400);
+  });
+});
+
+describe("/api/v1", () => {
+  async function start(settings: Readonly<Record<string, string>> = {}) {
+    const broker = await startBroker({ ...HTTP, ...settings });
+    const { stdout } = await broker.control("api-key", ["create"]);
+    const key = stdout.trim();
+    const ask = async (path: string): Promise<HttpAnswer> =>
+      call(broker.port("http"), path, { headers: { "x-api-key": key } });
+    return { broker, key, ask, json: async (path: string) => JSON.parse((await ask(path)).body) };
+  }
+
+  it("needs a key of scope mgmt that has not expired (checks 12, 13, 14)", async () => {
+    const { broker, key, ask } = await start();
+    const path = "/api/v1/cluster/show";
+    expect(await get(broker, path)).toMatchObject({
+      status: 401,
+      headers: { "www-authenticate": 'Authorization realm="VerneMQ"' },
+    });
+    const table = [{ Node: "VerneMQ@127.0.0.1", Running: true }];
+    expect(JSON.parse((await ask(path)).body)).toEqual({ type: "table", table });
+    const withBasic = await call(broker.port("http"), path, { headers: basic(key) });
+    expect(withBasic.status).toBe(200);
+    const { stdout } = await broker.control("api-key", ["create", "scope=metrics"]);
+    const other = await call(broker.port("http"), path, { headers: basic(stdout.trim()) });
+    expect(other.status).toBe(401);
+    await broker.control("api-key", ["delete", `key=${key}`]);
+    expect((await ask(path)).status).toBe(401);
+  });
+
+  it("gives sessions as rows, none as an empty table (checks 18, 23)", async () => {
+    const { broker, ask, json } = await start();
+    const empty = { type: "table", table: [] };
+    expect(await json("/api/v1/session/show")).toEqual(empty);
+    await connectClient(broker, 4, { clientId: "meter-7", username: "bob" });
+    await connectClient(broker, 4, { clientId: "other" });
+    const row = {
+      client_id: "meter-7",
+      is_online: true,
+      mountpoint: "",
+      peer_host: "127.0.0.1",
+      peer_port: expect.any(Number),
+      user: "bob",
+    };
+    expect(await json("/api/v1/session/show?--client_id=meter-7")).toEqual({
+      type: "table",
+      table: [row],
+    });
+    expect((await json("/api/v1/session/show?--client_id=~%5Emeter")).table).toHaveLength(1);
+    expect(await json("/api/v1/session/show?--client_id=nobody")).toEqual(empty);
+    const all = await ask("/api/v1/session/show");
+    expect((await ask("/api/v1/sessions")).body).toBe(all.body);
+    expect(JSON.parse(all.body).table[1].user).toBeNull();
+  });
+
+  it("disconnects a client (check 19), and says what is missing as an alert (check 20)", async () => {
+    const { broker, json } = await start();
+    const client = await connectClient(broker, 5, { clientId: "x" });
+    expect(await json("/api/v1/session/disconnect?client-id=x&--cleanup")).toEqual({
+      type: "text",
+      text: "Done",
+    });
+    await client.expect("disconnect", { code: 0x98 });
+    const alert = await json("/api/v1/session/disconnect");
+    expect(alert).toMatchObject({ type: "alert", alert: [{ type: "text" }] });
+    expect(alert.alert[0].text).toContain("client-id is missing");
+  });
+
+  it("changes settings; a bad value is refused and changes nothing (check 21)", async () => {
+    const { ask, json } = await start();
+    expect((await ask("/api/v1/set?max_client_id_size=50")).status).toBe(200);
+    expect((await ask("/api/v1/set?retry_interval=abc")).status).toBe(400);
+    expect((await ask("/api/v1/set?nosuch=1")).status).toBe(400);
+    expect((await ask("/api/v1/session/show?--nosuch")).status).toBe(400);
+    expect(await json("/api/v1/session/show")).toEqual({ type: "table", table: [] });
+  });
+
+  it("is open on a listener that says so (check 29)", async () => {
+    const own = "listener.http.x.http_module.vmq_http_mgmt_api.auth.mode";
+    const { broker } = await start({ "listener.http.x": "127.0.0.1:0", [own]: "noauth" });
+    expect((await get(broker, "/api/v1/cluster/show", "x")).status).toBe(200);
+    expect((await get(broker, "/api/v1/cluster/show", "default")).status).toBe(401);
+  });
+
+  it("serves /metrics with a key of scope metrics where it needs one (check 27)", async () => {
+    const { broker } = await start({ "http_module.vmq_metrics_http.auth.mode": "apikey" });
+    const { stdout } = await broker.control("api-key", ["create", "scope=metrics"]);
+    expect((await get(broker, "/metrics")).status).toBe(401);
+    const headers = basic(stdout.trim());
+    expect((await call(broker.port("http"), "/metrics", { headers })).status).toBe(200);
   });
 });

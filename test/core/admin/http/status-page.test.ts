@@ -157,6 +157,43 @@ describe.skipIf(!HAS_CHROMIUM)("the status page", () => {
     expect(await page.getAttribute("#pause", "aria-pressed")).toBe("false");
   });
 
+  it("with an API key finds sessions, shows scripts and disconnects a client", async () => {
+    const { page, faults } = await open();
+    const client = await connectClient(broker, 5, { clientId: "plant.a" });
+    await connectClient(broker, 5, { clientId: "plant-a" });
+    const { stdout } = await broker.control("api-key", ["create"]);
+    await page.fill("#key", "wrong");
+    await page.press("#key", "Enter");
+    await waitFor("the refusal", async () =>
+      (await page.textContent("#sessions-state"))?.startsWith("the key is not accepted"),
+    );
+    // The browser itself notes a refused request.
+    faults.length = 0;
+    await page.fill("#key", stdout.trim());
+    await page.press("#key", "Enter");
+    await page.waitForSelector("#sessions td");
+    await page.fill("#search", "plant.a");
+    await page.press("#search", "Enter");
+    await waitFor(
+      "one session",
+      async () => (await page.locator("#sessions tbody tr").count()) === 1,
+    );
+    expect(await page.locator("#sessions td").first().textContent()).toBe("plant.a");
+    expect(await page.textContent("#sessions-state")).toBe("1 sessions found");
+    await page.getByRole("button", { name: "Disconnect plant.a" }).press("Enter");
+    expect(await page.textContent("#confirm-text")).toBe("Client plant.a");
+    await page.getByRole("button", { name: "Disconnect", exact: true }).press("Enter");
+    await client.expect("disconnect", { code: 0x98 });
+    await waitFor(
+      "it is said",
+      async () => (await page.textContent("#sessions-state")) === "plant.a was disconnected",
+    );
+    const details = await page.textContent("#details");
+    expect(details).toContain("Webhook endpoints");
+    await page.press("#forget", "Enter");
+    expect(await page.isVisible("#sessions")).toBe(false);
+  });
+
   it("names every control and table", async () => {
     const { page } = await open();
     const nameless = await page.evaluate<string[]>(NAMELESS);
