@@ -189,7 +189,8 @@ describe.skipIf(!HAS_CHROMIUM)("the status page", () => {
       async () => (await page.textContent("#sessions-state")) === "plant.a was disconnected",
     );
     const details = await page.textContent("#details");
-    expect(details).toContain("Webhook endpoints");
+    expect(details).toContain("Webhook endpointsvmq_webhooks is off");
+    expect(faults).toEqual([]);
     await page.press("#forget", "Enter");
     expect(await page.isVisible("#sessions")).toBe(false);
   });
