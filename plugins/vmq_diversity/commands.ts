@@ -1,8 +1,7 @@
-import type { PluginCommand } from "../../core/plugin-api.ts";
+import { type PluginCommand, table } from "../../core/plugin-api.ts";
 import type { AuthCache } from "./auth-cache.ts";
 import { checkScript, runScript } from "./offline.ts";
 import type { Script, Scripts } from "./scripts.ts";
-import { textTable } from "./text-table.ts";
 
 type Args = ReadonlyMap<string, string>;
 
@@ -91,7 +90,7 @@ export function scriptCommands(parts: CommandParts): PluginCommand[] {
           "publish_acl",
           "subscribe_acl",
         ] as const;
-        return textTable(
+        return table(
           columns,
           rows.map((row) => columns.map((column) => row[column])),
         );
@@ -127,5 +126,5 @@ function shown({ path, version, times, lastError }: Script): string {
   const keeps = version.keepState ? "kept" : "not kept";
   const head = `script: ${path}\nstates: ${version.numStates}, ${keeps} between calls\n`;
   const last = lastError === undefined ? "" : `last error: ${lastError}\n`;
-  return `${head}${textTable(["hook", "calls", "errors", "mean µs", "p99 µs"], rows)}${last}`;
+  return `${head}${table(["hook", "calls", "errors", "mean µs", "p99 µs"], rows)}${last}`;
 }

@@ -1,4 +1,5 @@
 import {
+  CONDITIONAL_HOOKS,
   type HookArgs,
   type HookProperties,
   Later,
@@ -22,19 +23,7 @@ export interface HookParts {
 
 type AnyVerdict = Verdict<never>;
 
-const CONDITIONAL = new Set<string>([
-  "auth_on_register",
-  "auth_on_register_m5",
-  "on_auth_m5",
-  "auth_on_publish",
-  "auth_on_publish_m5",
-  "auth_on_subscribe",
-  "auth_on_subscribe_m5",
-  "on_unsubscribe",
-  "on_unsubscribe_m5",
-  "on_deliver",
-  "on_deliver_m5",
-]);
+const CONDITIONAL: ReadonlySet<string> = new Set(CONDITIONAL_HOOKS);
 
 /** Hooks that the cache answers, so that they are there with a register hook alone. */
 const CACHED = [

@@ -108,7 +108,12 @@ export class LuaHost {
   /** Resolves when all threads run. */
   async start(): Promise<void> {
     for (let i = 0; i < this.options.worker.threads; i++) this.threads[i] = this.startThread(i);
-    await Promise.all(this.threads.map((thread) => thread.ready));
+    try {
+      await Promise.all(this.threads.map((thread) => thread.ready));
+    } catch (error) {
+      await this.stop();
+      throw error;
+    }
   }
 
   private startThread(index: number): LuaThread {
@@ -359,7 +364,6 @@ export class LuaHost {
     log.error("a Lua thread is replaced", { thread: index, cause: reason });
     const nowMs = performance.now();
     const culprit = old.running.call;
-    const retried: Pending[] = [];
     for (const call of [...this.pending.values()]) {
       if (call.thread !== index) continue;
       // An event's message is gone by now.
@@ -367,7 +371,6 @@ export class LuaHost {
       const isLost = call.done === undefined || isTrial || old.hasBegun(call.id);
       if (call.id === culprit) this.fail(call, "killed", reason, nowMs);
       else if (isLost) this.fail(call, "killed", "lost with its thread", nowMs);
-      else retried.push(call);
     }
     const wasShort = livedMs < RESTART_MAX_MS;
     const pauseMs = wasShort ? Math.min((this.restarts[index] ?? 0) * 2, RESTART_MAX_MS) : 0;
@@ -383,7 +386,12 @@ export class LuaHost {
             log.error("a script could not be loaded again", { cause: answer.fault });
           });
       }
-      for (const call of retried) if (this.pending.has(call.id)) this.send(call);
+      // Those that had not begun, and those that came while there was no thread.
+      for (const call of [...this.pending.values()]) {
+        if (call.thread !== index) continue;
+        if (call.done !== undefined && call.failed === undefined) this.send(call);
+        else this.fail(call, "killed", "there was no thread for it", performance.now());
+      }
     };
     if (pauseMs === 0) start();
     else setTimeout(start, pauseMs).unref();

@@ -116,16 +116,17 @@ async function start(context: Context): Promise<void> {
   const parts: Running = { host, scripts, cache, onError };
   running.set(context, parts);
   await host.start();
-  await loadAll(context, scripts, bundledDir);
-  if (settings.watch) scripts.watch();
-  registerMetrics(context, { host, scripts, cache, kv });
-  for (const command of scriptCommands({
-    scripts,
-    cache,
-    resolve: (path) => context.resolvePath(path),
-    offline: options,
-  })) {
-    context.command(command);
+  try {
+    await loadAll(context, scripts, bundledDir);
+    if (settings.watch) await scripts.watch();
+    registerMetrics(context, { host, scripts, cache, kv });
+    const resolve = (path: string): string => context.resolvePath(path);
+    const commands = scriptCommands({ scripts, cache, resolve, offline: options });
+    for (const command of commands) context.command(command);
+  } catch (error) {
+    scripts.stop();
+    await host.stop();
+    throw error;
   }
 }
 

@@ -5,11 +5,13 @@ const KINDS = ["set", "ordered_set", "bag", "duplicate_bag"] as const;
 type Kind = (typeof KINDS)[number];
 
 /** All tables together: a script that only inserts must not eat the broker's memory. */
-const ENTRIES_MAX = 1_000_000;
+const LIMITS = { entries: 1_000_000, bytes: 256 * 1024 * 1024 };
 
 interface Item {
   /** Values as structured clones. */
   values: unknown[];
+  /** Of the values, about. */
+  bytes: number;
   /** In the clock of `performance.now()`; Infinity = stays. */
   expiresAtMs: number;
 }
@@ -19,9 +21,13 @@ export class KvStore {
   private readonly tables = new Map<string, { kind: Kind; items: Map<string, Item> }>();
   private readonly nowMs: () => number;
   private entries = 0;
+  private bytes = 0;
 
-  constructor(nowMs: () => number = () => performance.now()) {
+  private readonly limits: { readonly entries: number; readonly bytes: number };
+
+  constructor(nowMs: () => number = () => performance.now(), limits: KvStore["limits"] = LIMITS) {
     this.nowMs = nowMs;
+    this.limits = limits;
   }
 
   get size(): number {
@@ -59,14 +65,19 @@ export class KvStore {
   private live(table: { items: Map<string, Item> }, key: string): Item | undefined {
     const item = table.items.get(key);
     if (item === undefined || item.expiresAtMs > this.nowMs()) return item;
+    this.drop(table, key, item);
+    return undefined;
+  }
+
+  private drop(table: { items: Map<string, Item> }, key: string, item: Item): void {
     table.items.delete(key);
     this.entries -= item.values.length;
-    return undefined;
+    this.bytes -= item.bytes;
   }
 
   private insert({ table: name, entries, ttlS }: InsertArgs): true {
     const table = this.table(name);
-    this.makeRoom(entries.length);
+    this.makeRoom(entries.length, sizeOf(entries));
     for (const [key, value] of entries) this.put(table, key, value, ttlS);
     return true;
   }
@@ -86,9 +97,12 @@ export class KvStore {
     const expiresAtMs = ttlS === undefined ? Number.POSITIVE_INFINITY : this.nowMs() + ttlS * 1000;
     const known = this.live(table, key);
     const isBag = table.kind === "bag" || table.kind === "duplicate_bag";
+    const bytes = sizeOf(value) + key.length;
     if (known === undefined || !isBag) {
-      this.entries += 1 - (known?.values.length ?? 0);
-      table.items.set(key, { values: [value], expiresAtMs });
+      if (known !== undefined) this.drop(table, key, known);
+      this.entries++;
+      this.bytes += bytes;
+      table.items.set(key, { values: [value], bytes, expiresAtMs });
       return;
     }
     const text = JSON.stringify(value);
@@ -96,16 +110,21 @@ export class KvStore {
     if (table.kind === "bag" && isThere) return;
     known.values.push(value);
     known.expiresAtMs = expiresAtMs;
+    known.bytes += bytes;
     this.entries++;
+    this.bytes += bytes;
   }
 
-  private makeRoom(count: number): void {
-    if (this.entries + count <= ENTRIES_MAX) return;
+  private makeRoom(count: number, bytes: number): void {
+    const isFull = (): boolean =>
+      this.entries + count > this.limits.entries || this.bytes + bytes > this.limits.bytes;
+    if (!isFull()) return;
     for (const table of this.tables.values()) {
       for (const key of [...table.items.keys()]) this.live(table, key);
     }
-    if (this.entries + count > ENTRIES_MAX) {
-      throw new Error(`the kv tables are full: ${ENTRIES_MAX} entries`);
+    if (isFull()) {
+      const { entries, bytes: most } = this.limits;
+      throw new Error(`the kv tables are full: ${entries} entries or ${most} bytes at most`);
     }
   }
 
@@ -115,15 +134,14 @@ export class KvStore {
 
   private delete({ table: name, key }: KeyArgs): true {
     const table = this.table(name);
-    this.entries -= this.live(table, key)?.values.length ?? 0;
-    table.items.delete(key);
+    const item = this.live(table, key);
+    if (item !== undefined) this.drop(table, key, item);
     return true;
   }
 
   private deleteAll({ table: name }: { table: string }): true {
     const table = this.table(name);
-    for (const item of table.items.values()) this.entries -= item.values.length;
-    table.items.clear();
+    for (const [key, item] of [...table.items]) this.drop(table, key, item);
     return true;
   }
 
@@ -137,7 +155,7 @@ export class KvStore {
     const table = this.table(name);
     const item = this.live(table, key);
     if (item === undefined) {
-      this.makeRoom(1);
+      this.makeRoom(1, key.length);
       this.put(table, key, by, ttlS > 0 ? ttlS : undefined);
       return by;
     }
@@ -146,6 +164,16 @@ export class KvStore {
     item.values[0] = value + by;
     return value + by;
   }
+}
+
+/** About the memory of a value: a number or flag counts 8 bytes, text and bytes as they are long. */
+function sizeOf(value: unknown): number {
+  if (typeof value === "string" || value instanceof Uint8Array) return value.length + 8;
+  if (typeof value !== "object" || value === null) return 8;
+  let bytes = 32;
+  const items = value instanceof Map ? [...value].flat() : Object.values(value);
+  for (const item of items) bytes += sizeOf(item);
+  return bytes;
 }
 
 interface KeyArgs {

@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { readdirSync, readFileSync, statSync } from "node:fs";
+import { readdir, readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
 import type { Logger } from "../../core/plugin-api.ts";
 import type { CallEnd, LuaHost, Version } from "./host.ts";
@@ -150,11 +150,11 @@ export class Scripts {
   }
 
   private async read(path: string): Promise<{ version: Version; digest: string }> {
-    const source = readFileSync(path);
+    const source = await readFile(path);
     const { host, keepState, defaultStates } = this.options;
     const options = { keepState: keepState(), defaultStates };
     const version = await host.load(++this.versions, path, source, options);
-    const digest = this.digestWithModules(path, version.modules) ?? digestOf(source);
+    const digest = (await this.digestWithModules(path, version.modules)) ?? digestOf(source);
     return { version, digest };
   }
 
@@ -190,7 +190,7 @@ export class Scripts {
 
   /** Loads what is in the script folder now; a script that cannot be loaded is logged. */
   async loadFolder(): Promise<void> {
-    for (const path of this.folderFiles()) await this.tryLoad(path, "script_dir", path);
+    for (const path of await this.folderFiles()) await this.tryLoad(path, "script_dir", path);
   }
 
   async tryLoad(path: string, origin: Origin, key: string): Promise<void> {
@@ -216,9 +216,16 @@ export class Scripts {
   }
 
   /** `vmq_diversity.watch`: new, changed and removed files take effect by themselves. */
-  watch(): void {
-    this.stamp = this.stampNow();
-    this.timer = setInterval(() => void this.look(), WATCH_MS);
+  async watch(): Promise<void> {
+    this.stamp = await this.stampNow();
+    let isLooking = false;
+    this.timer = setInterval(() => {
+      if (isLooking) return;
+      isLooking = true;
+      void this.look().finally(() => {
+        isLooking = false;
+      });
+    }, WATCH_MS);
     this.timer.unref();
   }
 
@@ -227,10 +234,10 @@ export class Scripts {
   }
 
   private async look(): Promise<void> {
-    const stamp = this.stampNow();
+    const stamp = await this.stampNow();
     if (stamp === this.stamp) return;
     this.stamp = stamp;
-    const files = this.folderFiles();
+    const files = await this.folderFiles();
     const { log } = this.options;
     for (const script of [...this.list]) {
       const { path } = script;
@@ -248,7 +255,7 @@ export class Scripts {
 
   private async reloadChanged(script: Script): Promise<void> {
     const { path, version } = script;
-    const digest = this.digestWithModules(path, version.modules);
+    const digest = await this.digestWithModules(path, version.modules);
     if (digest === undefined || digest === script.digest || digest === script.refused) return;
     try {
       await this.reload(path);
@@ -265,9 +272,9 @@ export class Scripts {
     }
   }
 
-  private folderFiles(): string[] {
+  private async folderFiles(): Promise<string[]> {
     try {
-      return readdirSync(this.options.scriptDir, { withFileTypes: true })
+      return (await readdir(this.options.scriptDir, { withFileTypes: true }))
         .filter((entry) => !entry.isDirectory() && entry.name.endsWith(".lua"))
         .map((entry) => join(this.options.scriptDir, entry.name))
         .sort();
@@ -277,18 +284,22 @@ export class Scripts {
     }
   }
 
-  private stampNow(): string {
-    const files = new Set(this.folderFiles());
+  private async stampNow(): Promise<string> {
+    const files = new Set(await this.folderFiles());
     for (const { path, version } of this.list) {
       files.add(path);
       for (const file of version.modules) files.add(file);
     }
-    return [...files].map((file) => `${file} ${stampOf(file)}`).join("\n");
+    const lines = [...files].map(async (file) => `${file} ${await stampOf(file)}`);
+    return (await Promise.all(lines)).join("\n");
   }
 
-  private digestWithModules(path: string, modules: readonly string[]): string | undefined {
+  private async digestWithModules(
+    path: string,
+    modules: readonly string[],
+  ): Promise<string | undefined> {
     try {
-      return digestOf(readFileSync(path), ...modules.map((file) => readFileSync(file)));
+      return digestOf(...(await Promise.all([path, ...modules].map((file) => readFile(file)))));
     } catch {
       // A file in the middle of being written, or gone: the next look tells.
       return undefined;
@@ -304,9 +315,13 @@ function byOrder(a: Script, b: Script): number {
   return a.key < b.key ? -1 : a.key > b.key ? 1 : 0;
 }
 
-function stampOf(file: string): string {
-  const stat = statSync(file, { throwIfNoEntry: false });
-  return stat === undefined ? "-" : `${stat.mtimeMs} ${stat.size} ${stat.ino}`;
+async function stampOf(file: string): Promise<string> {
+  try {
+    const { mtimeMs, size, ino } = await stat(file);
+    return `${mtimeMs} ${size} ${ino}`;
+  } catch {
+    return "-";
+  }
 }
 
 function digestOf(...sources: readonly Buffer[]): string {

@@ -182,11 +182,6 @@ export class LuaThread {
     return { call, version: Atomics.load(this.progress, RUNNING_VERSION) };
   }
 
-  /** Keeps the process alive only while somebody waits. */
-  unref(): void {
-    this.worker.unref();
-  }
-
   async end(reason: string): Promise<void> {
     this.over(reason);
     await this.worker.terminate();

@@ -20,8 +20,9 @@ import { ArgumentTables, publishBytes } from "./args.ts";
 import { isTable, type LuaResult } from "./library.ts";
 import type { LuaApi } from "./lua-api.ts";
 import type { Marshal } from "./marshal.ts";
+import type { LuaRuntime } from "./runtime.ts";
 import { type Call, ScriptVersion } from "./script.ts";
-import type { LuaRuntime, LuaState, Outcome } from "./state.ts";
+import type { LuaState, Outcome } from "./state.ts";
 
 /** Work of one turn; then the thread looks at its messages and sockets. */
 const TURN_MS = 2;
@@ -142,13 +143,11 @@ export class Engine {
     runtime.nowMs = performance.now();
     const endMs = runtime.nowMs + TURN_MS;
     let flushMs = runtime.nowMs + FLUSH_MS;
-    let sinceClock = 0;
     for (;;) {
       const hasResumed = this.resumeOne();
-      const hasBegun = this.beginOne();
+      // Beside one that lasts only one more, so that it gets its next slice soon.
+      const hasBegun = this.begin(hasResumed || this.ready.length > 0 ? 1 : CLOCK_EVERY);
       if (!hasResumed && !hasBegun) break;
-      if (!hasResumed && ++sinceClock < CLOCK_EVERY) continue;
-      sinceClock = 0;
       Atomics.add(progress, TURNS, 1);
       runtime.nowMs = performance.now();
       if (runtime.nowMs > flushMs) {
@@ -177,21 +176,31 @@ export class Engine {
     return true;
   }
 
-  private beginOne(): boolean {
+  /** Begins up to `most` calls; the scripts take turns. */
+  private begin(most: number): boolean {
+    let count = 0;
     for (const version of this.withWork) {
-      const found = version.next();
-      if (!version.hasWork) this.withWork.delete(version);
-      if (found === undefined) continue;
-      const { state, call } = found;
-      call.state = state;
-      const { begun } = this.parts;
-      begun[call.id % begun.length] = 1;
-      this.mark(call.id, version);
-      const end = (outcome: Outcome): void => this.ended(call, state, outcome);
-      this.follow(state, state.start(call.hook, call, call.pushArgs), end);
-      return true;
+      while (count < most) {
+        const found = version.next();
+        if (found === undefined) break;
+        count++;
+        this.beginCall(version, found.state, found.call);
+      }
+      // To the end of the line, so that a script with many calls leaves the others their turn.
+      this.withWork.delete(version);
+      if (version.hasWork) this.withWork.add(version);
+      if (count === most) break;
     }
-    return false;
+    return count > 0;
+  }
+
+  private beginCall(version: ScriptVersion, state: LuaState, call: Call): void {
+    call.state = state;
+    const { begun } = this.parts;
+    begun[call.id % begun.length] = 1;
+    this.mark(call.id, version);
+    const end = (outcome: Outcome): void => this.ended(call, state, outcome);
+    this.follow(state, state.start(call.hook, call, call.pushArgs), end);
   }
 
   /** Says what runs now, for whoever finds this thread stuck. */

@@ -13,8 +13,8 @@ import { Engine } from "./engine.ts";
 import { type LibraryHost, type LuaCall, LuaError, type PoolStats } from "./library.ts";
 import { loadLua } from "./lua-api.ts";
 import { Marshal } from "./marshal.ts";
+import { LuaRuntime } from "./runtime.ts";
 import { ScriptFolders } from "./script-folders.ts";
-import { LuaRuntime } from "./state.ts";
 
 /** States of a script that keeps none and does not say how many. Differs from VerneMQ: 1 there. */
 const SEVERAL_STATES = 4;

@@ -33,6 +33,8 @@ export class Marshal {
   private readonly size: Pointer;
   private scratch: Pointer;
   private scratchBytes = 4096;
+  /** The module's memory as a Buffer; made again when it has grown. */
+  private view: Buffer = Buffer.alloc(0);
   /** Names of fields, as C strings that stay. */
   private readonly names = new Map<string, Pointer>();
 
@@ -42,13 +44,22 @@ export class Marshal {
     this.scratch = api.malloc(this.scratchBytes);
   }
 
+  private get memory(): Buffer {
+    const { buffer } = this.api.memory;
+    if (this.view.buffer !== buffer) this.view = Buffer.from(buffer);
+    return this.view;
+  }
+
+  private reserve(bytes: number): void {
+    if (bytes <= this.scratchBytes) return;
+    this.api.free(this.scratch);
+    this.scratchBytes = bytes * 2;
+    this.scratch = this.api.malloc(this.scratchBytes);
+  }
+
   /** Bytes in the module's memory until the next call of this function. */
   place(bytes: Uint8Array): Pointer {
-    if (bytes.length > this.scratchBytes) {
-      this.api.free(this.scratch);
-      this.scratchBytes = bytes.length * 2;
-      this.scratch = this.api.malloc(this.scratchBytes);
-    }
+    this.reserve(bytes.length);
     this.api.memory.set(bytes, this.scratch);
     return this.scratch;
   }
@@ -68,11 +79,18 @@ export class Marshal {
     this.api.lua_pushlstring(L, this.place(bytes), bytes.length);
   }
 
+  private pushText(L: Pointer, text: string): void {
+    // A character of a JavaScript string has at most three bytes.
+    this.reserve(text.length * 3);
+    const bytes = this.memory.write(text, this.scratch, "utf8");
+    this.api.lua_pushlstring(L, this.scratch, bytes);
+  }
+
   push(L: Pointer, value: LuaResult, depth = 0): void {
     const { api } = this;
     switch (typeof value) {
       case "string":
-        this.pushBytes(L, Buffer.from(value, "utf8"));
+        this.pushText(L, value);
         return;
       case "number":
         if (Number.isSafeInteger(value)) api.lua_pushinteger(L, bigintOf(value));
@@ -123,21 +141,25 @@ export class Marshal {
 
   /** Bytes of a string or number on the stack, copied. */
   bytesAt(L: Pointer, index: number): Buffer {
-    const { api, size } = this;
-    const at = api.lua_tolstring(L, index, size);
-    const { memory } = api;
-    const length =
-      (memory[size] as number) |
-      ((memory[size + 1] as number) << 8) |
-      ((memory[size + 2] as number) << 16) |
-      ((memory[size + 3] as number) << 24);
-    return Buffer.from(memory.subarray(at, at + length));
+    const at = this.api.lua_tolstring(L, index, this.size);
+    const { memory } = this;
+    const length = memory.readUInt32LE(this.size);
+    const copy = Buffer.allocUnsafe(length);
+    memory.copy(copy, 0, at, at + length);
+    return copy;
+  }
+
+  /** The same as text. */
+  stringAt(L: Pointer, index: number): string {
+    const at = this.api.lua_tolstring(L, index, this.size);
+    const { memory } = this;
+    return memory.toString("utf8", at, at + memory.readUInt32LE(this.size));
   }
 
   /** Any value as text, as `tostring` gives it; runs `__tostring`. */
   textAt(L: Pointer, index: number): string {
     this.api.luaL_tolstring(L, index, 0);
-    const text = this.bytesAt(L, -1).toString("utf8");
+    const text = this.stringAt(L, -1);
     this.api.lua_settop(L, -2);
     return text;
   }
@@ -183,7 +205,7 @@ export class Marshal {
       api.lua_settop(L, -2);
       // The key stays for lua_next: only a string may be read as one.
       const type = api.lua_type(L, -1);
-      if (type === TYPE_STRING) hash.set(this.bytesAt(L, -1).toString("utf8"), value);
+      if (type === TYPE_STRING) hash.set(this.stringAt(L, -1), value);
       else if (type === TYPE_NUMBER) {
         const key = api.lua_tonumberx(L, -1, 0);
         if (key === array.length + 1) array.push(value);

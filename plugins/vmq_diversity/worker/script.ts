@@ -1,5 +1,6 @@
 import { type LuaCall, LuaError } from "./library.ts";
-import { type LuaRuntime, LuaState, type Outcome, type ScriptSource } from "./state.ts";
+import type { LuaRuntime } from "./runtime.ts";
+import { LuaState, type Outcome, type ScriptSource } from "./state.ts";
 
 /** A hook call, from its arrival until its answer is on its way. */
 export interface Call extends LuaCall {

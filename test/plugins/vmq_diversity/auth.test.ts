@@ -184,137 +184,147 @@ const BACKENDS: readonly Backend[] = [
   },
 ];
 
-describe.each(BACKENDS)("auth/$name with $method", ({ name, has, start, settings }) => {
-  if (!has()) {
-    it.skip("needs its server", () => undefined);
-    return;
-  }
-  let server: Service;
-  let broker: LuaBroker;
-  const bob = (more: IClientOptions = {}): IClientOptions => ({
-    username: "bob",
-    password: "secret",
-    clientId: "c1",
-    ...more,
-  });
-  beforeAll(async () => {
-    server = await start();
-    broker = await startLua({
-      scope: "file",
-      settings: {
-        [`vmq_diversity.auth_${name}.enabled`]: "on",
-        [`vmq_diversity.auth_${name}.script`]: `${ROOT}/lua/auth/${name}.lua`,
-        ...settings,
-        [`vmq_diversity.${name}.port`]: String(server.port),
-      },
+for (const { name, method, has, start, settings } of BACKENDS) {
+  describe.skipIf(!has())(`auth/${name}.lua with ${method}`, () => {
+    let server: Service;
+    let broker: LuaBroker;
+    const bob = (more: IClientOptions = {}): IClientOptions => ({
+      username: "bob",
+      password: "secret",
+      clientId: "c1",
+      ...more,
     });
-  }, 300_000);
+    beforeAll(async () => {
+      server = await start();
+      broker = await startLua({
+        scope: "file",
+        settings: {
+          [`vmq_diversity.auth_${name}.enabled`]: "on",
+          [`vmq_diversity.auth_${name}.script`]: `${ROOT}/lua/auth/${name}.lua`,
+          ...settings,
+          [`vmq_diversity.${name}.port`]: String(server.port),
+        },
+      });
+    }, 300_000);
 
-  it("[check 43] accepts the right password, refuses a wrong one, an unknown user and none", async () => {
-    await broker.connect(bob());
-    await broker.connect(bob({ clientId: "c5", protocolVersion: 5 }));
-    expect(await refusalOf(broker.connect(bob({ password: "wrong" })))).toBe(4);
-    expect(await refusalOf(broker.connect(bob({ password: "wrong", protocolVersion: 5 })))).toBe(
-      0x86,
-    );
-    expect(await refusalOf(broker.connect(bob({ username: "eve" })))).toBe(4);
-    expect(await refusalOf(broker.connect({ clientId: "c1" }))).toBe(4);
-    expect(await refusalOf(broker.connect(bob({ username: "x' OR '1'='1" })))).toBe(4);
+    it("[check 43] accepts the right password, refuses a wrong one, an unknown user and none", async () => {
+      await broker.connect(bob());
+      await broker.connect(bob({ clientId: "c5", protocolVersion: 5 }));
+      expect(await refusalOf(broker.connect(bob({ password: "wrong" })))).toBe(4);
+      expect(await refusalOf(broker.connect(bob({ password: "wrong", protocolVersion: 5 })))).toBe(
+        0x86,
+      );
+      expect(await refusalOf(broker.connect(bob({ username: "eve" })))).toBe(4);
+      expect(await refusalOf(broker.connect({ clientId: "c1" }))).toBe(4);
+      expect(await refusalOf(broker.connect(bob({ username: "x' OR '1'='1" })))).toBe(4);
+    });
+
+    it("[check 41] [check 36] obeys the ACLs: wildcards, substitution, limits, and whole packets only", async () => {
+      const client = await broker.connect(bob({ protocolVersion: 5 }));
+      await client.subscribeAsync(["a/b/c", "bob/#", "out"], { qos: 1 });
+      await expect(client.subscribeAsync("a/#")).rejects.toThrow();
+      await expect(client.subscribeAsync(["a/b/c", "elsewhere"])).rejects.toThrow();
+      const publish = (topic: string, payload = "x", options: object = {}): Promise<unknown> =>
+        client.publishAsync(topic, payload, { qos: 1, ...options });
+      await publish("a/x/c");
+      await publish("bob/c1/deep/er");
+      for (const refused of [
+        publish("bob/other/deep"),
+        publish("a/x/c", "x", { qos: 2 }),
+        publish("a/x/c", "longer than ten"),
+        publish("a/x/c", "x", { retain: true }),
+        publish("nowhere"),
+      ]) {
+        await expect(refused).rejects.toThrow("Not authorized");
+      }
+    });
+
+    it("applies modifiers of publish and subscribe ACLs", async () => {
+      const client = await broker.connect(bob({ clientId: "modified" }));
+      const hasLists = name !== "mongodb";
+      await client.subscribeAsync(hasLists ? ["out", "old"] : ["out"], { qos: 1 });
+      const topics = broker.broker
+        .sessions()
+        .find((session) => session.client_id === "modified")
+        ?.subscriptions.map(({ topic }) => topic);
+      expect(topics?.sort()).toEqual(hasLists ? ["a/new/c", "out"] : ["out"]);
+      const received = new Promise((resolve) =>
+        client.once("message", (topic, payload) => resolve([topic, payload.toString()])),
+      );
+      await client.publishAsync("in", "original", { qos: 1 });
+      expect(await received).toEqual(["out", "changed"]);
+    });
+
+    it("[check 44] prefers the row of the very client; without ACLs nothing is allowed", async () => {
+      const special = await broker.connect(bob({ clientId: "special", protocolVersion: 5 }));
+      await special.publishAsync("special", "x", { qos: 1 });
+      await expect(special.publishAsync("a/x/c", "x", { qos: 1 })).rejects.toThrow(
+        "Not authorized",
+      );
+      await expect(special.subscribeAsync("a/b/c")).rejects.toThrow();
+      const nothing = await broker.connect(bob({ username: "nothing", protocolVersion: 5 }));
+      await expect(nothing.publishAsync("a/x/c", "x", { qos: 1 })).rejects.toThrow(
+        "Not authorized",
+      );
+    });
+
+    it("[check 35] answers connected clients from the cache, [check 37] as long as they are there", async () => {
+      const shown = async (): Promise<string> =>
+        (await broker.script("cache show", "client-id=cached")).stdout;
+      const client = await broker.connect(bob({ clientId: "cached" }));
+      expect(await shown()).toContain("bob/cached/#");
+      const before = broker.broker.metrics();
+      await client.publishAsync("bob/cached/x", "x", { qos: 1 });
+      const after = broker.broker.metrics();
+      expect(after.vmq_diversity_cache_hits).toBe(Number(before.vmq_diversity_cache_hits) + 1);
+      expect(after.vmq_diversity_calls).toBe(before.vmq_diversity_calls);
+      // A takeover keeps the entry of the new session.
+      const second = await broker.connect(bob({ clientId: "cached" }));
+      await second.publishAsync("bob/cached/x", "x", { qos: 1 });
+      expect(await shown()).toContain("bob/cached/#");
+      await second.endAsync();
+      await waitFor("the entry is gone", async () => !(await shown()).includes("bob/cached/#"));
+    });
+
+    it("has numbers of its pool", async () => {
+      const number = (what: string): number =>
+        broker.broker.metrics()[`vmq_diversity_${name}_pool_${what}`] ?? 0;
+      const told = ["calls", "open", "elapsed_ms"];
+      await waitFor("the pool has told its numbers", () => told.every((what) => number(what) > 0));
+      expect(number("size")).toBeGreaterThanOrEqual(number("open"));
+    });
+
+    it("[check 42] never takes an outage for a wrong password, and recovers by itself", async () => {
+      const online = await broker.connect(bob({ clientId: "online" }));
+      await server.stop();
+      const code = await refusalOf(broker.connect(bob({ clientId: "late" })));
+      expect([3, 5]).toContain(code);
+      await online.publishAsync("a/x/c", "x", { qos: 1 });
+      await server.start();
+      await waitFor(
+        "the right password is right again",
+        () =>
+          broker.connect(bob({ clientId: "late" })).then(
+            () => true,
+            () => false,
+          ),
+        30_000,
+      );
+      expect(await refusalOf(broker.connect(bob({ password: "wrong", clientId: "w" })))).toBe(4);
+    }, 60_000);
+
+    it("decides for many clients at once without mixing them up", async () => {
+      const results = await Promise.all(
+        Array.from({ length: 60 }, (_, i) => {
+          const isRight = i % 2 === 0;
+          const options = bob({ clientId: `m${i}`, password: isRight ? "secret" : "wrong" });
+          return broker.connect(options).then(
+            () => "accepted",
+            (error: { code: number }) => error.code,
+          );
+        }),
+      );
+      expect(results).toEqual(Array.from({ length: 60 }, (_, i) => (i % 2 === 0 ? "accepted" : 4)));
+    });
   });
-
-  it("[check 41] [check 36] obeys the ACLs: wildcards, substitution, limits, and whole packets only", async () => {
-    const client = await broker.connect(bob({ protocolVersion: 5 }));
-    await client.subscribeAsync(["a/b/c", "bob/#", "out"], { qos: 1 });
-    await expect(client.subscribeAsync("a/#")).rejects.toThrow();
-    await expect(client.subscribeAsync(["a/b/c", "elsewhere"])).rejects.toThrow();
-    const publish = (topic: string, payload = "x", options: object = {}): Promise<unknown> =>
-      client.publishAsync(topic, payload, { qos: 1, ...options });
-    await publish("a/x/c");
-    await publish("bob/c1/deep/er");
-    for (const refused of [
-      publish("bob/other/deep"),
-      publish("a/x/c", "x", { qos: 2 }),
-      publish("a/x/c", "longer than ten"),
-      publish("a/x/c", "x", { retain: true }),
-      publish("nowhere"),
-    ]) {
-      await expect(refused).rejects.toThrow("Not authorized");
-    }
-  });
-
-  it("applies modifiers of publish and subscribe ACLs", async () => {
-    const client = await broker.connect(bob({ clientId: "modified" }));
-    const hasLists = name !== "mongodb";
-    await client.subscribeAsync(hasLists ? ["out", "old"] : ["out"], { qos: 1 });
-    const topics = broker.broker
-      .sessions()
-      .find((session) => session.client_id === "modified")
-      ?.subscriptions.map(({ topic }) => topic);
-    expect(topics?.sort()).toEqual(hasLists ? ["a/new/c", "out"] : ["out"]);
-    const received = new Promise((resolve) =>
-      client.once("message", (topic, payload) => resolve([topic, payload.toString()])),
-    );
-    await client.publishAsync("in", "original", { qos: 1 });
-    expect(await received).toEqual(["out", "changed"]);
-  });
-
-  it("[check 44] prefers the row of the very client; without ACLs nothing is allowed", async () => {
-    const special = await broker.connect(bob({ clientId: "special", protocolVersion: 5 }));
-    await special.publishAsync("special", "x", { qos: 1 });
-    await expect(special.publishAsync("a/x/c", "x", { qos: 1 })).rejects.toThrow("Not authorized");
-    await expect(special.subscribeAsync("a/b/c")).rejects.toThrow();
-    const nothing = await broker.connect(bob({ username: "nothing", protocolVersion: 5 }));
-    await expect(nothing.publishAsync("a/x/c", "x", { qos: 1 })).rejects.toThrow("Not authorized");
-  });
-
-  it("[check 35] answers connected clients from the cache, [check 37] as long as they are there", async () => {
-    const shown = async (): Promise<string> =>
-      (await broker.script("cache show", "client-id=cached")).stdout;
-    const client = await broker.connect(bob({ clientId: "cached" }));
-    expect(await shown()).toContain("bob/cached/#");
-    const before = broker.broker.metrics();
-    await client.publishAsync("bob/cached/x", "x", { qos: 1 });
-    const after = broker.broker.metrics();
-    expect(after.vmq_diversity_cache_hits).toBe(Number(before.vmq_diversity_cache_hits) + 1);
-    expect(after.vmq_diversity_calls).toBe(before.vmq_diversity_calls);
-    // A takeover keeps the entry of the new session.
-    const second = await broker.connect(bob({ clientId: "cached" }));
-    await second.publishAsync("bob/cached/x", "x", { qos: 1 });
-    expect(await shown()).toContain("bob/cached/#");
-    await second.endAsync();
-    await waitFor("the entry is gone", async () => !(await shown()).includes("bob/cached/#"));
-  });
-
-  it("[check 42] never takes an outage for a wrong password, and recovers by itself", async () => {
-    const online = await broker.connect(bob({ clientId: "online" }));
-    await server.stop();
-    const code = await refusalOf(broker.connect(bob({ clientId: "late" })));
-    expect([3, 5]).toContain(code);
-    await online.publishAsync("a/x/c", "x", { qos: 1 });
-    await server.start();
-    await waitFor(
-      "the right password is right again",
-      () =>
-        broker.connect(bob({ clientId: "late" })).then(
-          () => true,
-          () => false,
-        ),
-      30_000,
-    );
-    expect(await refusalOf(broker.connect(bob({ password: "wrong", clientId: "w" })))).toBe(4);
-  }, 60_000);
-
-  it("decides for many clients at once without mixing them up", async () => {
-    const results = await Promise.all(
-      Array.from({ length: 60 }, (_, i) => {
-        const isRight = i % 2 === 0;
-        const options = bob({ clientId: `m${i}`, password: isRight ? "secret" : "wrong" });
-        return broker.connect(options).then(
-          () => "accepted",
-          (error: { code: number }) => error.code,
-        );
-      }),
-    );
-    expect(results).toEqual(Array.from({ length: 60 }, (_, i) => (i % 2 === 0 ? "accepted" : 4)));
-  });
-});
+}

@@ -147,6 +147,30 @@ describe("kv", () => {
     expect(await run(fill("d", "duplicate_bag"))).toBe(3);
   });
 
+  it("is bounded in entries and bytes; what has expired makes room", () => {
+    let now = 0;
+    const store = new KvStore(() => now, { entries: 3, bytes: 1000 });
+    const services = store.services();
+    const call = (service: string, args: object): unknown =>
+      services[service]?.(args, { script: "s", id: 0, args: undefined });
+    call("kv.ensure_table", { name: "t", type: "set" });
+    const insert = (key: string, value: string, ttlS?: number): unknown =>
+      call("kv.insert", { table: "t", entries: [[key, value]], ...(ttlS && { ttlS }) });
+    insert("a", "x", 1);
+    insert("b", "x");
+    insert("c", "x");
+    expect(() => insert("d", "x")).toThrow("the kv tables are full: 3 entries or 1000 bytes");
+    now = 1000;
+    insert("d", "x");
+    call("kv.delete", { table: "t", key: "b" });
+    expect(() => insert("e", "y".repeat(1000))).toThrow("the kv tables are full");
+    call("kv.delete_all", { table: "t" });
+    insert("e", "y".repeat(800));
+    insert("e", "z");
+    insert("f", "y".repeat(800));
+    expect(store.size).toBe(2);
+  });
+
   it("counts in one step, and forgets after the time to live", () => {
     let now = 0;
     const store = new KvStore(() => now);

@@ -103,6 +103,7 @@ describe("limits", () => {
         "local co = coroutine.wrap(function() while true do end end) while true do pcall(co) co = coroutine.wrap(function() while true do end end) end",
       ),
     ).rejects.toThrow("more than 2000000 instructions");
+    expect(small.ends.at(-1)?.failure?.traceback).toMatch(/\n\t\S+script\d+\.lua:1: in /);
     expect(await small.run("return 1")).toBe(1);
   });
 
@@ -372,5 +373,22 @@ describe("errors", () => {
   it("[check 40] of several values the first counts", async () => {
     const version = await lua.load("hooks = { auth_on_publish = function() return true, 1 end }");
     expect(await lua.call(version)).toBe(true);
+  });
+});
+
+describe("scripts beside each other", () => {
+  it("take turns: one with a long queue does not hold up another", async () => {
+    const shared = await startHost({ callTimeoutMs: 30_000, scope: "test" });
+    const work = "local n = 0 for i = 1, 20000 do n = n + i end";
+    const busy = await shared.load(
+      `num_states = 4 hooks = { on_client_wakeup = function() ${work} end }`,
+    );
+    const other = await shared.load(
+      "hooks = { auth_on_publish = function() return { 'mine' } end }",
+    );
+    const args = { subscriber_id: { mountpoint: "", client_id: "c" } };
+    for (let i = 0; i < 3000; i++) shared.host.tell(busy, "on_client_wakeup", args);
+    expect(await shared.call(other)).toBe("mine");
+    expect(shared.host.callsOf(busy.number)).toBeGreaterThan(0);
   });
 });
