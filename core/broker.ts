@@ -229,11 +229,13 @@ class RunningBroker implements Broker {
     const { settings } = listener;
     try {
       await listener.start();
+      const place = settings.address.includes(":") ? `[${settings.address}]` : settings.address;
+      const address = settings.unixSocket ? settings.address : `${place}:${listener.boundPort}`;
+      const hasPage = "modules" in settings && settings.modules.includes("vmq_status_http");
       this.log.info("listener started", {
         listener: `${settings.kind}.${settings.name}`,
-        address: settings.unixSocket
-          ? settings.address
-          : `${settings.address}:${listener.boundPort}`,
+        address,
+        ...(hasPage ? { status_page: `${settings.kind}://${address}/status` } : {}),
       });
     } catch (error) {
       const isMqtt = "mountpoint" in settings;
