@@ -1,4 +1,5 @@
 import { join } from "node:path";
+import { ApiKeys, apiKeysFile } from "./admin/api-keys.ts";
 import { commandRegistry } from "./admin/commands.ts";
 import { HttpService } from "./admin/http/http-service.ts";
 import { ListenerControl } from "./admin/listener-control.ts";
@@ -92,6 +93,7 @@ class RunningBroker implements Broker {
   private readonly pluginManager: PluginManager;
   private readonly system = new SystemMetrics();
   private readonly http: HttpService;
+  private readonly apiKeys: ApiKeys;
   private readonly timers: NodeJS.Timeout[] = [];
   readonly plugins: PluginControl;
   private readonly listeners: ListenerControl;
@@ -156,17 +158,24 @@ class RunningBroker implements Broker {
       cluster: core.cluster,
       plugins: this.pluginManager,
       version: version(),
-      checkKey: () => false,
+      checkKey: (key, scope) => this.apiKeys.check(key, scope),
+      commands: { prepare: (words) => this.admin.prepare(words) },
       metricSources: () => this.metricSources(),
       listeners: () => this.listeners.all(),
     });
     this.plugins = pluginControl(this.pluginManager, hooks, this.core.manager);
+    const isKept = config.text("store.type") !== "memory";
+    this.apiKeys = new ApiKeys(config, {
+      file: isKept ? apiKeysFile(config.dataDir) : undefined,
+      moreScopes: () => this.pluginManager.httpModules().map(({ scope }) => scope),
+    });
     this.admin = commandRegistry({
       core: this.core,
       config,
       broker: this,
       pluginManager: this.pluginManager,
       listeners: this.listeners,
+      apiKeys: this.apiKeys,
       version: version(),
       metricSources: () => this.metricSources(),
     });
@@ -234,11 +243,13 @@ class RunningBroker implements Broker {
     const { settings } = listener;
     try {
       await listener.start();
+      const place = settings.address.includes(":") ? `[${settings.address}]` : settings.address;
+      const address = settings.unixSocket ? settings.address : `${place}:${listener.boundPort}`;
+      const hasPage = "modules" in settings && settings.modules.includes("vmq_status_http");
       this.log.info("listener started", {
         listener: `${settings.kind}.${settings.name}`,
-        address: settings.unixSocket
-          ? settings.address
-          : `${settings.address}:${listener.boundPort}`,
+        address,
+        ...(hasPage ? { status_page: `${settings.kind}://${address}/status` } : {}),
       });
     } catch (error) {
       const isMqtt = "mountpoint" in settings;

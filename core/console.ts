@@ -125,9 +125,9 @@ function stopSignal({ process }: ConsoleOptions): Promise<string> {
 
 /** The one line of a start without a configuration file. */
 export function firstRunLine(config: Config): string {
-  const places = config.listeners
+  const places = [...config.listeners, ...config.httpListeners]
     .map(({ kind, address, port }) => `${address}:${port} (${kind === "tcp" ? "MQTT" : kind})`)
-    .join(" and ");
+    .join(", ");
   const anonymous = config.flag("allow_anonymous")
     ? "clients need no password there"
     : "anonymous clients are refused";

@@ -1,5 +1,6 @@
 import type { PluginCommand } from "../hooks/define-plugin.ts";
 import type { Command } from "./command.ts";
+import { apiKeyCommands } from "./commands/api-key.ts";
 import { listenerCommands } from "./commands/listener.ts";
 import { metricsCommands } from "./commands/metrics.ts";
 import { nodeCommands } from "./commands/node.ts";
@@ -22,6 +23,7 @@ export function commandRegistry(target: AdminTarget): Registry {
     ...pluginCommands(target),
     ...listenerCommands(target),
     ...metricsCommands(target),
+    ...apiKeyCommands(target),
     ...settingCommands(target),
   ];
   return new Registry(

@@ -2,6 +2,7 @@ import type { Broker } from "../broker-types.ts";
 import type { Config } from "../config/types.ts";
 import type { PluginManager } from "../hooks/plugin-manager.ts";
 import type { Core } from "../session/manager.ts";
+import type { ApiKeys } from "./api-keys.ts";
 import type { ListenerControl } from "./listener-control.ts";
 import type { MetricSources } from "./metrics.ts";
 
@@ -12,6 +13,7 @@ export interface AdminTarget {
   readonly broker: Broker;
   readonly pluginManager: PluginManager;
   readonly listeners: ListenerControl;
+  readonly apiKeys: ApiKeys;
   readonly version: string;
   metricSources(): MetricSources;
 }

@@ -68,6 +68,7 @@ export interface Raw {
 const FIRST_RUN: Readonly<Record<string, string>> = {
   "listener.tcp.default": "127.0.0.1:1883",
   "listener.ws.default": "127.0.0.1:8080",
+  "listener.http.default": "127.0.0.1:8888",
 };
 
 /** Reads, checks and freezes the configuration, or gives all that is wrong with it at once. */

@@ -55,8 +55,6 @@ export const SUPPORT_RULES: Rules = [
   ["listener.https.$name.http_modules.vmq_http_pub.mqtt_auth.auth_plugin", RESERVED],
   ["listener.http.proxy_protocol_use_cn_as_username", HTTP_USER],
   ["listener.http.$name.proxy_protocol_use_cn_as_username", HTTP_USER],
-  ["min_apikey_length", later("the HTTP server")],
-  ["max_apikey_expiry_days", later("the HTTP server")],
   // Metrics
   ["graphite_enabled", later("Graphite")],
   ["graphite_host", later("Graphite")],

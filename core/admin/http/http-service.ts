@@ -8,6 +8,7 @@ import type { Logger } from "../../logger.ts";
 import { aggregate, collectHistograms, collectSeries, type MetricSources } from "../metrics.ts";
 import { prometheusText } from "../prometheus.ts";
 import { WrongKeys } from "./access.ts";
+import { apiV1Module, type CommandSource } from "./api-v1.ts";
 import { apiV2Module } from "./api-v2.ts";
 import { healthModule } from "./health-module.ts";
 import { metricsModule } from "./metrics-module.ts";
@@ -26,6 +27,7 @@ export interface HttpServiceParts {
   readonly plugins: PluginManager;
   readonly version: string;
   readonly checkKey: KeyCheck;
+  readonly commands: CommandSource;
   metricSources(): MetricSources;
   listeners(): readonly Listener[];
 }
@@ -58,6 +60,7 @@ export class HttpService {
       metricsModule(() => this.metricsText()),
       statusModule({ status: () => this.status(), overview: () => this.overview() }),
       healthModule({ cluster, listeners: () => this.listenerStates() }),
+      apiV1Module(parts.commands),
       apiV2Module(parts.metricSources().manager),
     ];
   }

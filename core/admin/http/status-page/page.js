@@ -20,6 +20,8 @@ const byId = (id) => document.getElementById(id);
 const history = new History();
 const charts = new Charts(byId("charts"), history);
 let isPaused = false;
+/** Names of the plugins that run. */
+let pluginNames = new Set();
 let key = sessionStorage.getItem(KEY_NAME) ?? "";
 
 /** Asks this broker; throws with the status for whatever is not 200. */
@@ -77,6 +79,10 @@ function show(status, overview) {
   showListeners(listeners);
   showHooks(hooks);
   showPlugins(plugins);
+  const names = new Set(plugins.map(({ plugin }) => plugin));
+  const hasChanged = String([...names]) !== String([...pluginNames]);
+  pluginNames = names;
+  if (hasChanged && key !== "") void showDetails();
 }
 
 function showFigures(totals, metrics, version) {
@@ -259,18 +265,21 @@ function confirmed(clientId) {
   });
 }
 
-/** Tables of commands that plugins bring; a broker without the plugin has no such command. */
+/** Tables of commands that plugins bring, where the plugin runs. */
 async function showDetails() {
   const commands = [
-    ["Lua scripts", "script/show"],
-    ["Webhook endpoints", "webhooks/show"],
-    ["Bridges", "bridge/show"],
+    ["vmq_diversity", "Lua scripts", "script/show"],
+    ["vmq_webhooks", "Webhook endpoints", "webhooks/show"],
+    ["vmq_bridge", "Bridges", "bridge/show"],
   ];
   const parts = await Promise.all(
-    commands.map(async ([title, command]) => {
+    commands.map(async ([plugin, title, command]) => {
       const heading = element("h3", title);
+      if (!pluginNames.has(plugin)) return [heading, element("p", `${plugin} is off`, "hint")];
       try {
-        const rows = tableOf(await ask(`/api/v1/${command}`));
+        const answer = await ask(`/api/v1/${command}`);
+        if (answer.type === "text") return [heading, element("pre", answer.text)];
+        const rows = tableOf(answer);
         if (rows.length === 0) return [heading, element("p", "none", "hint")];
         const head = Object.keys(rows[0]);
         const body = document.createElement("div");
@@ -279,8 +288,7 @@ async function showDetails() {
         body.append(table(title, head, cells));
         return [heading, body];
       } catch (error) {
-        const text = error.status === 400 ? "the plugin is off" : faultText(error);
-        return [heading, element("p", text, "hint")];
+        return [heading, element("p", faultText(error), "hint bad")];
       }
     }),
   );
@@ -347,6 +355,14 @@ function tell(id, text, isBad = false) {
 }
 
 // ---- buttons and forms
+
+// What scrolls sideways must do so with the arrow keys, too.
+for (const id of ["nodes", "listeners", "hooks", "sessions"]) {
+  const place = byId(id);
+  place.tabIndex = 0;
+  place.setAttribute("role", "region");
+  place.setAttribute("aria-labelledby", `${id}-title`);
+}
 
 const THEMES = ["auto", "light", "dark"];
 
