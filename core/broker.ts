@@ -1,13 +1,14 @@
 import { join } from "node:path";
 import { ApiKeys, apiKeysFile } from "./admin/api-keys.ts";
 import { commandRegistry } from "./admin/commands.ts";
+import { GraphiteExporter } from "./admin/graphite.ts";
 import { HttpService } from "./admin/http/http-service.ts";
 import { ListenerControl } from "./admin/listener-control.ts";
 import { aggregate, collectSeries, type MetricSources, seriesKey } from "./admin/metrics.ts";
 import { pluginControl } from "./admin/plugin-control.ts";
 import type { Registry, RunOptions } from "./admin/registry.ts";
 import { SystemMetrics } from "./admin/system-metrics.ts";
-import { publishSystree } from "./admin/systree.ts";
+import { startSystree } from "./admin/systree.ts";
 import type { Broker, BrokerOptions, PluginControl, SessionInfo } from "./broker-types.ts";
 import { singleNode } from "./cluster/single.ts";
 import type { Config } from "./config/types.ts";
@@ -95,6 +96,7 @@ class RunningBroker implements Broker {
   private readonly http: HttpService;
   private readonly apiKeys: ApiKeys;
   private readonly timers: NodeJS.Timeout[] = [];
+  private readonly atClose: (() => void)[] = [];
   readonly plugins: PluginControl;
   private readonly listeners: ListenerControl;
   private closing: Promise<void> | undefined;
@@ -264,16 +266,14 @@ class RunningBroker implements Broker {
 
   private startJobs(): void {
     const { config, core } = this;
-    const intervalMs = config.int("systree_interval");
-    if (config.flag("systree_enabled") && intervalMs > 0) {
-      const options = {
-        nodeName: config.text("nodename"),
-        mountpoint: config.text("systree_mountpoint"),
-        qos: config.int("systree_qos"),
-        retain: config.flag("systree_retain"),
-      };
-      this.every(intervalMs, () => publishSystree(core.router, this.metricSources(), options));
-    }
+    this.atClose.push(startSystree(config, core.router, () => this.metricSources()));
+    const graphite = new GraphiteExporter({
+      config,
+      log: this.log,
+      sources: () => this.metricSources(),
+    });
+    graphite.start();
+    this.atClose.push(() => graphite.stop());
     const expireS = config.int("expire_retain_cache");
     if (expireS > 0) this.every(expireS * 1000, () => core.router.retained.dropExpired(Date.now()));
   }
@@ -429,6 +429,7 @@ class RunningBroker implements Broker {
   private async shutDown(): Promise<void> {
     this.system.stop();
     for (const timer of this.timers) clearInterval(timer);
+    for (const end of this.atClose) end();
     const stopped = Promise.allSettled(this.listeners.all().map((listener) => listener.stop()));
     this.core.manager.stop();
     await stopped;

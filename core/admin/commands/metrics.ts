@@ -1,8 +1,7 @@
-import { LATENCY_BOUNDS_S } from "../../counters.ts";
 import { type Call, type Command, flagValue, hasFlag, isBoolean } from "../command.ts";
 import { DONE, text } from "../elements.ts";
 import { HISTOGRAM_HELP, METRIC_TABLE } from "../metric-table.ts";
-import { collectHistograms, collectSeries, type Series } from "../metrics.ts";
+import { collectHistograms, collectSeries, histogramPoints, type Series } from "../metrics.ts";
 import type { HistogramSeries } from "../prometheus.ts";
 import type { AdminTarget } from "../target.ts";
 
@@ -93,16 +92,9 @@ function lineOf({ name, value, type }: Series): Line {
 
 function histogramLine({ name, labels, histogram }: HistogramSeries): Line {
   const full = [name, ...Object.values(labels)].join("_");
-  const values: [string, number][] = [];
-  let count = 0;
-  for (const [bucket, own] of histogram.counts.entries()) {
-    count += own;
-    const bound = LATENCY_BOUNDS_S[bucket];
-    // Every fourth bound, as powers of 16 from 1 µs on, keeps the list readable.
-    if (bound === undefined || bucket % 4 !== 2) continue;
-    values.push([`${full}_bucket_${Math.round(bound * 1e6)}`, count]);
-  }
-  values.push([`${full}_bucket_infinity`, count]);
-  values.unshift([`${full}_count`, count], [`${full}_sum`, Math.round(histogram.sumMs * 1000)]);
+  const values = histogramPoints(histogram).map(([suffix, value]): [string, number] => [
+    `${full}_${suffix === "bucket_inf" ? "bucket_infinity" : suffix}`,
+    value,
+  ]);
   return { type: "histogram", name: full, help: HISTOGRAM_HELP[name] ?? "", values };
 }

@@ -104,8 +104,8 @@ describe("config describe", () => {
     expect(listener).toContain("changes:   with a restart\n");
     expect(listener).toContain("effective: unset\n");
     expect(listener).toContain("example:   127.0.0.1:1883\n");
-    expect(describeKey(options(""), "graphite_host").stdout).toContain(
-      "not supported yet (Graphite)",
+    expect(describeKey(options(""), "message_store_plugin").stdout).toContain(
+      "not supported yet (another message store)",
     );
   });
 
