@@ -25,7 +25,7 @@ import type {
   ListenerSettings,
   Transport,
 } from "./listeners/types.ts";
-import { createLogger, type Logger } from "./logger.ts";
+import { createLogger, type Logger, type RootLogger } from "./logger.ts";
 import { Router } from "./routing/router.ts";
 import { Commits } from "./session/commits.ts";
 import type { Core } from "./session/core.ts";
@@ -45,7 +45,7 @@ import { version } from "./version.ts";
 /** What a process that has loaded its configuration hands in. */
 export interface LoadedOptions {
   config: Config;
-  logger: Logger;
+  logger: RootLogger;
   /** Loaded, not started. */
   plugins?: readonly PluginSource[];
   /**
@@ -87,7 +87,7 @@ async function loadEmbedded(options: BrokerOptions): Promise<LoadedOptions> {
 
 class RunningBroker implements Broker {
   private readonly config: Config;
-  private readonly log: Logger;
+  private readonly log: RootLogger;
   private readonly core: Core;
   private readonly store: Store;
   private readonly admin: Registry;
@@ -178,6 +178,7 @@ class RunningBroker implements Broker {
       pluginManager: this.pluginManager,
       listeners: this.listeners,
       apiKeys: this.apiKeys,
+      logs: log,
       version: version(),
       metricSources: () => this.metricSources(),
     });
@@ -190,9 +191,7 @@ class RunningBroker implements Broker {
       core.hooks.tell("change_config", { settings: [{ key, value: config.value(key) }] });
     });
     core.wheel.onFailure = (failure) => {
-      this.log.error("internal error in a timer", {
-        cause: failure instanceof Error ? (failure.stack ?? failure.message) : String(failure),
-      });
+      this.log.limited("timer fault", 1).fault("internal error in a timer", failure);
     };
     await this.store.open();
     this.system.start();

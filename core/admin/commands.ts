@@ -2,6 +2,7 @@ import type { PluginCommand } from "../hooks/define-plugin.ts";
 import type { Command } from "./command.ts";
 import { apiKeyCommands } from "./commands/api-key.ts";
 import { listenerCommands } from "./commands/listener.ts";
+import { logCommands } from "./commands/log.ts";
 import { metricsCommands } from "./commands/metrics.ts";
 import { nodeCommands } from "./commands/node.ts";
 import { pluginCommands } from "./commands/plugin.ts";
@@ -25,6 +26,7 @@ export function commandRegistry(target: AdminTarget): Registry {
     ...metricsCommands(target),
     ...apiKeyCommands(target),
     ...settingCommands(target),
+    ...logCommands(target),
   ];
   return new Registry(
     own,

@@ -6,7 +6,7 @@ import {
   type ReasonCounter,
 } from "../counters.ts";
 import type { HookRegistry } from "../hooks/registry.ts";
-import { reasonName } from "../mqtt/reason-codes.ts";
+import { RETURN_CODES, reasonName } from "../mqtt/reason-codes.ts";
 import type { Router } from "../routing/router.ts";
 import type { SessionManager } from "../session/manager.ts";
 import type { HistogramSeries } from "./prometheus.ts";
@@ -71,16 +71,6 @@ const CLUSTER = [
   "cluster_bytes_dropped",
   "netsplit_detected",
   "netsplit_resolved",
-] as const;
-
-/** Names of the MQTT 3 return codes 0..5 in `mqtt_connack_sent`. */
-const RETURN_CODES = [
-  "success",
-  "unsupported_protocol_version",
-  "client_identifier_not_valid",
-  "server_unavailable",
-  "bad_username_or_password",
-  "not_authorized",
 ] as const;
 
 /** Every series of the broker with VerneMQ's names and labels (metrics.md). */

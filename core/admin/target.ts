@@ -1,6 +1,7 @@
 import type { Broker } from "../broker-types.ts";
 import type { Config } from "../config/types.ts";
 import type { PluginManager } from "../hooks/plugin-manager.ts";
+import type { RootLogger } from "../logger.ts";
 import type { Core } from "../session/manager.ts";
 import type { ApiKeys } from "./api-keys.ts";
 import type { ListenerControl } from "./listener-control.ts";
@@ -14,6 +15,7 @@ export interface AdminTarget {
   readonly pluginManager: PluginManager;
   readonly listeners: ListenerControl;
   readonly apiKeys: ApiKeys;
+  readonly logs: RootLogger;
   readonly version: string;
   metricSources(): MetricSources;
 }

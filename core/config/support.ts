@@ -55,11 +55,9 @@ export const SUPPORT_RULES: Rules = [
   ["listener.https.$name.http_modules.vmq_http_pub.mqtt_auth.auth_plugin", RESERVED],
   ["listener.http.proxy_protocol_use_cn_as_username", HTTP_USER],
   ["listener.http.$name.proxy_protocol_use_cn_as_username", HTTP_USER],
-  // Logging: lines go to the standard output, whatever of these two is written.
-  ["log.*", later("log files")],
-  ["log.console", later("log files", ["file", "console"])],
-  ["log.console.level", WORKS],
-  ["log.console.console.format", WORKS],
+  // Logs of the Erlang machine
+  ["log.sasl", ERLANG],
+  ["log.sasl.*", ERLANG],
   // Logger of VerneMQ 1.x
   ["log.crash.maximum_message_size", ERLANG],
   ["log.crash.size", ERLANG],

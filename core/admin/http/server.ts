@@ -69,9 +69,8 @@ export class HttpServer {
     app.setErrorHandler((error, request, reply) => {
       const status = (error as { statusCode?: number }).statusCode ?? 500;
       if (status >= 500) {
-        const cause = error instanceof Error ? (error.stack ?? error.message) : String(error);
-        const fields = { method: request.method, path: request.url.split("?", 1)[0], cause };
-        parts.log.limited("http request failed", 1).error("HTTP request failed", fields);
+        const fields = { method: request.method, path: request.url.split("?", 1)[0] };
+        parts.log.limited("http request failed", 1).fault("HTTP request failed", error, fields);
       }
       return reply.code(status).removeHeader("content-type").send();
     });

@@ -370,7 +370,7 @@ function decide(
   } else if (typeof verdict === "object" && "ok" in verdict) {
     const changed = applyPublishModifiers(session, message, verdict.ok);
     if (changed === undefined) {
-      refuse(session, answer, { reason_code: 0x83 });
+      refuse(session, route, answer, { reason_code: 0x83 });
       return;
     }
     const mount = session.core.router.mount(changed.mountpoint);
@@ -378,7 +378,7 @@ function decide(
     if (newAlias !== 0) learnAlias(session, newAlias, newRoute);
     accept(session, newRoute, changed, answer, verdict.ok.throttle ?? 0);
   } else {
-    refuse(session, answer, verdict === "next" ? "next" : verdict.error);
+    refuse(session, route, answer, verdict === "next" ? "next" : verdict.error);
   }
 }
 
@@ -486,11 +486,13 @@ function accept(
 }
 
 /** What a client gets for a publish that is not allowed (mqtt.md, section 7.2). */
-function refuse(session: Session, answer: number, why: HookError): void {
+function refuse(session: Session, route: Route, answer: number, why: HookError): void {
   const { core, settings } = session;
   core.counters.publishAuthError[session.versionIndex]++;
-  core.log.limited("publish refused", 10).info("publish refused", {
+  core.log.limited("publish refused", 10).warn("publish refused", {
     client_id: session.clientId,
+    peer: session.transport.peer.address,
+    topic: route.topic,
     reason: typeof why === "object" ? String(why.reason_code ?? "not_authorized") : String(why),
   });
   if (session.version < 5) {
