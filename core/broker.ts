@@ -1,11 +1,14 @@
 import { join } from "node:path";
 import { ApiKeys, apiKeysFile } from "./admin/api-keys.ts";
-import { Admin } from "./admin/commands.ts";
+import { commandRegistry } from "./admin/commands.ts";
+import { GraphiteExporter } from "./admin/graphite.ts";
 import { HttpService } from "./admin/http/http-service.ts";
+import { ListenerControl } from "./admin/listener-control.ts";
 import { aggregate, collectSeries, type MetricSources, seriesKey } from "./admin/metrics.ts";
 import { pluginControl } from "./admin/plugin-control.ts";
+import type { Registry, RunOptions } from "./admin/registry.ts";
 import { SystemMetrics } from "./admin/system-metrics.ts";
-import { publishSystree } from "./admin/systree.ts";
+import { startSystree } from "./admin/systree.ts";
 import type { Broker, BrokerOptions, PluginControl, SessionInfo } from "./broker-types.ts";
 import { singleNode } from "./cluster/single.ts";
 import type { Config } from "./config/types.ts";
@@ -87,14 +90,15 @@ class RunningBroker implements Broker {
   private readonly log: Logger;
   private readonly core: Core;
   private readonly store: Store;
-  private readonly admin: Admin;
+  private readonly admin: Registry;
   private readonly pluginManager: PluginManager;
   private readonly system = new SystemMetrics();
   private readonly http: HttpService;
-  readonly apiKeys: ApiKeys;
+  private readonly apiKeys: ApiKeys;
   private readonly timers: NodeJS.Timeout[] = [];
+  private readonly atClose: (() => void)[] = [];
   readonly plugins: PluginControl;
-  private listeners: Listener[] = [];
+  private readonly listeners: ListenerControl;
   private closing: Promise<void> | undefined;
 
   constructor({ config, logger: log, isEmbedded = false }: LoadedOptions) {
@@ -145,6 +149,11 @@ class RunningBroker implements Broker {
       callsOf: (name) => pluginCalls(this.core, name),
       onChange: () => this.http.pluginsChanged(),
     });
+    this.listeners = new ListenerControl({
+      build: (settings) =>
+        isMqtt(settings) ? this.buildListener(settings) : this.http.createListener(settings),
+      endConnections: (settings) => this.endConnections(settings),
+    });
     this.http = new HttpService({
       config,
       log,
@@ -154,14 +163,23 @@ class RunningBroker implements Broker {
       checkKey: (key, scope) => this.apiKeys.check(key, scope),
       commands: { prepare: (words) => this.admin.prepare(words) },
       metricSources: () => this.metricSources(),
-      listeners: () => this.listeners,
+      listeners: () => this.listeners.all(),
     });
     this.plugins = pluginControl(this.pluginManager, hooks, this.core.manager);
-    this.admin = new Admin(this);
     const isKept = config.text("store.type") !== "memory";
     this.apiKeys = new ApiKeys(config, {
       file: isKept ? apiKeysFile(config.dataDir) : undefined,
       moreScopes: () => this.pluginManager.httpModules().map(({ scope }) => scope),
+    });
+    this.admin = commandRegistry({
+      core: this.core,
+      config,
+      broker: this,
+      pluginManager: this.pluginManager,
+      listeners: this.listeners,
+      apiKeys: this.apiKeys,
+      version: version(),
+      metricSources: () => this.metricSources(),
     });
   }
 
@@ -182,12 +200,10 @@ class RunningBroker implements Broker {
       core.wheel.start();
       await core.manager.restore();
       await this.pluginManager.startAll(plugins);
-      this.listeners = [
-        ...config.listeners.map((settings) => this.buildListener(settings)),
-        ...config.httpListeners.map((settings) => this.http.createListener(settings)),
-      ];
+      const all = [...config.listeners, ...config.httpListeners];
+      const listeners = all.map((settings) => this.listeners.add(settings));
       await this.http.start();
-      await Promise.all(this.listeners.map((listener) => this.startListener(listener)));
+      await Promise.all(listeners.map((listener) => this.startListener(listener)));
     } catch (error) {
       await this.close();
       throw error;
@@ -244,22 +260,20 @@ class RunningBroker implements Broker {
         listener: `${settings.kind}.${settings.name}`,
         cause: error instanceof Error ? error.message : String(error),
       });
-      this.listeners = this.listeners.filter((other) => other !== listener);
+      this.listeners.forget(listener);
     }
   }
 
   private startJobs(): void {
     const { config, core } = this;
-    const intervalMs = config.int("systree_interval");
-    if (config.flag("systree_enabled") && intervalMs > 0) {
-      const options = {
-        nodeName: config.text("nodename"),
-        mountpoint: config.text("systree_mountpoint"),
-        qos: config.int("systree_qos"),
-        retain: config.flag("systree_retain"),
-      };
-      this.every(intervalMs, () => publishSystree(core.router, this.metricSources(), options));
-    }
+    this.atClose.push(startSystree(config, core.router, () => this.metricSources()));
+    const graphite = new GraphiteExporter({
+      config,
+      log: this.log,
+      sources: () => this.metricSources(),
+    });
+    graphite.start();
+    this.atClose.push(() => graphite.stop());
     const expireS = config.int("expire_retain_cache");
     if (expireS > 0) this.every(expireS * 1000, () => core.router.retained.dropExpired(Date.now()));
   }
@@ -298,13 +312,7 @@ class RunningBroker implements Broker {
   // ---- what callers see
 
   port(kind: AnyListenerSettings["kind"] = "tcp", name?: string): number {
-    const found = this.listeners.find(
-      ({ settings }) => settings.kind === kind && (name === undefined || settings.name === name),
-    );
-    if (found === undefined) {
-      throw new NautilusError("NO_SUCH_LISTENER", { listener: `${kind}.${name ?? "*"}` });
-    }
-    return found.boundPort;
+    return this.listeners.named(kind, name).boundPort;
   }
 
   metrics(): Record<string, number> {
@@ -375,38 +383,26 @@ class RunningBroker implements Broker {
     this.config.set(key, value);
   }
 
-  listenerInfo(): { kind: string; name: string; address: string; port: number; open: number }[] {
-    return this.listeners.map(({ settings, boundPort, connections }) => ({
-      kind: settings.kind,
-      name: settings.name,
-      address: settings.address,
-      port: boundPort,
-      open: connections,
-    }));
-  }
-
-  members(): readonly { name: string; running: boolean }[] {
-    return this.core.cluster.members();
-  }
-
   async stopListener(
     kind: string,
     name: string,
     options: { killSessions?: boolean } = {},
   ): Promise<boolean> {
-    const found = this.listeners.find(
-      ({ settings }) => settings.kind === kind && settings.name === name,
-    );
+    const found = this.listeners
+      .all()
+      .find(({ settings }) => settings.kind === kind && settings.name === name);
     if (found?.isRunning !== true) return false;
     const stopped = found.stop();
-    if (options.killSessions === true) {
-      for (const session of [...this.core.manager.sessions()]) {
-        if (session.transport.listener !== found.settings) continue;
-        session.end({ code: 0x98, reason: "listener stopped", publishWill: true });
-      }
-    }
+    if (options.killSessions === true) this.endConnections(found.settings);
     await stopped;
     return true;
+  }
+
+  private endConnections(settings: AnyListenerSettings): void {
+    for (const session of [...this.core.manager.sessions()]) {
+      if (session.transport.listener !== settings) continue;
+      session.end({ code: 0x98, reason: "listener stopped", publishWill: true });
+    }
   }
 
   enablePlugin(plugin: AnyPlugin): void {
@@ -420,8 +416,9 @@ class RunningBroker implements Broker {
   control(
     command: string,
     args: readonly string[],
+    options: RunOptions = {},
   ): Promise<{ exit: number; stdout: string; stderr: string }> {
-    return this.admin.run([command, ...args]);
+    return this.admin.run([command, ...args], options);
   }
 
   close(): Promise<void> {
@@ -432,7 +429,8 @@ class RunningBroker implements Broker {
   private async shutDown(): Promise<void> {
     this.system.stop();
     for (const timer of this.timers) clearInterval(timer);
-    const stopped = Promise.allSettled(this.listeners.map((listener) => listener.stop()));
+    for (const end of this.atClose) end();
+    const stopped = Promise.allSettled(this.listeners.all().map((listener) => listener.stop()));
     this.core.manager.stop();
     await stopped;
     await this.pluginManager.stopAll();
@@ -440,6 +438,10 @@ class RunningBroker implements Broker {
     this.core.wheel.stop();
     this.log.flush();
   }
+}
+
+function isMqtt(settings: AnyListenerSettings): settings is ListenerSettings {
+  return "mountpoint" in settings;
 }
 
 function buildStore(config: Config, log: Logger, counters: Counters): Store {

@@ -101,4 +101,20 @@ export class Counters {
   readonly publishLatency = new LatencyHistogram();
   /** Group commits of the store. */
   readonly storeCommit = new LatencyHistogram();
+
+  /** `metrics reset`: every counter of the broker back to 0, histograms too. */
+  reset(): void {
+    const numbers = this as unknown as Record<string, unknown>;
+    for (const [name, value] of Object.entries(numbers)) {
+      if (typeof value === "number") numbers[name] = 0;
+      else if (Array.isArray(value)) value.fill(0);
+      else if (value instanceof ReasonCounter) {
+        value.v4.fill(0);
+        value.v5.fill(0);
+      } else if (value instanceof LatencyHistogram) {
+        value.counts.fill(0);
+        value.sumMs = 0;
+      }
+    }
+  }
 }

@@ -87,6 +87,12 @@ export class ApiKeys {
     return record !== undefined && !this.isExpired(record);
   }
 
+  /** What is wrong with a scope or a date, if anything. */
+  faultOf(scope: string, expires?: string): KeyFault | undefined {
+    if (!this.isScope(scope)) return "invalid_scope";
+    return this.expiryOf(expires) === undefined ? "invalid_expiry_date" : undefined;
+  }
+
   /** A new random key, which nobody can read again later. */
   async create(scope: string, expires?: string): Promise<{ key: string } | { fault: KeyFault }> {
     const length = Math.max(KEY_LENGTH, this.config.int("min_apikey_length"));
@@ -98,13 +104,13 @@ export class ApiKeys {
 
   /** Resolves when the key is on disk. */
   async add(key: string, scope: string, expires?: string): Promise<KeyFault | undefined> {
-    if (!this.isScope(scope)) return "invalid_scope";
+    const wrong = this.faultOf(scope, expires);
+    if (wrong !== undefined) return wrong;
     const bytes = Buffer.byteLength(key);
     if (bytes < Math.max(1, this.config.int("min_apikey_length")) || bytes > KEY_BYTES_MAX) {
       return "invalid_key_length";
     }
-    const expiresAtMs = this.expiryOf(expires);
-    if (expiresAtMs === undefined) return "invalid_expiry_date";
+    const expiresAtMs = this.expiryOf(expires) ?? null;
     const hash = this.hashOf(key, scope);
     if (this.records.has(hash)) return "key_already_exists";
     if (this.records.size >= KEYS_MAX) return "too_many_keys";

@@ -1,4 +1,10 @@
-import type { ByVersion, Counters, ReasonCounter } from "../counters.ts";
+import {
+  type ByVersion,
+  type Counters,
+  LATENCY_BOUNDS_S,
+  type LatencyHistogram,
+  type ReasonCounter,
+} from "../counters.ts";
 import type { HookRegistry } from "../hooks/registry.ts";
 import { reasonName } from "../mqtt/reason-codes.ts";
 import type { Router } from "../routing/router.ts";
@@ -207,6 +213,25 @@ export function collectHistograms({ counters, hooks }: MetricSources): Histogram
     all.push({ name: "plugin_hook_latency_microseconds", labels, histogram: stats.latency });
   }
   return all;
+}
+
+/** A histogram as single numbers: count, sum in µs, and cumulative buckets up to powers of 16 µs. */
+export function histogramPoints(histogram: LatencyHistogram): [suffix: string, value: number][] {
+  const buckets: [string, number][] = [];
+  let count = 0;
+  for (const [bucket, own] of histogram.counts.entries()) {
+    count += own;
+    const bound = LATENCY_BOUNDS_S[bucket];
+    // Every fourth bound, from 1 µs on, keeps lists readable.
+    if (bound === undefined || bucket % 4 !== 2) continue;
+    buckets.push([`bucket_${Math.round(bound * 1e6)}`, count]);
+  }
+  return [
+    ["count", count],
+    ["sum", Math.round(histogram.sumMs * 1000)],
+    ...buckets,
+    ["bucket_inf", count],
+  ];
 }
 
 /** One value per name, labels summed: `metrics show` and `$SYS`. */

@@ -3,7 +3,7 @@ import type { HttpListenerSettings, ListenerSettings } from "../listeners/types.
 import { checkValue } from "./checks.ts";
 import { fillNames, keyWords, type Schema, type SchemaRow } from "./schema.ts";
 import { type Support, supportOf } from "./support.ts";
-import type { Config, ConfigValue, Origin } from "./types.ts";
+import type { Config, ConfigValue, Origin, WrittenSetting } from "./types.ts";
 import { unknownKey } from "./unknown-key.ts";
 import { complaint, readValue } from "./values.ts";
 
@@ -146,6 +146,23 @@ export class LoadedConfig implements Config {
   }
 
   set(key: string, text: string): void {
+    this.#settings.set(key, this.#checked(key, text));
+    for (const watcher of this.#watchers) watcher(key);
+  }
+
+  check(key: string, text: string): void {
+    this.#checked(key, text);
+  }
+
+  rowOf(key: string): SchemaRow | undefined {
+    return this.#schema.rowOf(key);
+  }
+
+  written(): WrittenSetting[] {
+    return [...this.#settings.values()].filter(({ origin }) => origin.kind !== "default");
+  }
+
+  #checked(key: string, text: string): Setting {
     const row = this.#schema.rowOf(key);
     if (row === undefined) {
       throw new NautilusError("CONFIG_UNKNOWN_KEY", { key, reason: unknownKey(key, this.#schema) });
@@ -159,8 +176,7 @@ export class LoadedConfig implements Config {
     if (support.kind === "later" && !isAcceptedEarly(row, support, reading.value)) {
       throw refused(key, `"${text}" is not supported yet (${support.feature})`);
     }
-    this.#settings.set(key, { key, row, text, value: reading.value, origin: { kind: "set" } });
-    for (const watcher of this.#watchers) watcher(key);
+    return { key, row, text, value: reading.value, origin: { kind: "set" } };
   }
 
   isWritten(key: string): boolean {

@@ -55,16 +55,6 @@ export const SUPPORT_RULES: Rules = [
   ["listener.https.$name.http_modules.vmq_http_pub.mqtt_auth.auth_plugin", RESERVED],
   ["listener.http.proxy_protocol_use_cn_as_username", HTTP_USER],
   ["listener.http.$name.proxy_protocol_use_cn_as_username", HTTP_USER],
-  // Metrics
-  ["graphite_enabled", later("Graphite")],
-  ["graphite_host", later("Graphite")],
-  ["graphite_port", later("Graphite")],
-  ["graphite_interval", later("Graphite")],
-  ["graphite_connect_timeout", later("Graphite")],
-  ["graphite_reconnect_timeout", later("Graphite")],
-  ["graphite_prefix", later("Graphite")],
-  ["graphite_api_key", later("Graphite")],
-  ["graphite_include_labels", later("Graphite")],
   // Logging: lines go to the standard output, whatever of these two is written.
   ["log.*", later("log files")],
   ["log.console", later("log files", ["file", "console"])],

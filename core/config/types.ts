@@ -1,6 +1,14 @@
 import type { HttpListenerSettings, ListenerSettings } from "../listeners/types.ts";
 import type { SchemaRow } from "./schema.ts";
 
+/** A setting that somebody wrote, with its text after substitution. */
+export interface WrittenSetting {
+  readonly key: string;
+  readonly row: SchemaRow;
+  readonly text: string;
+  readonly origin: Origin;
+}
+
 /** Where a value came from, for `config show --effective` and error messages. */
 export type Origin =
   | { kind: "default" }
@@ -34,6 +42,12 @@ export interface Config {
   readonly dataDir: string;
   /** Changes a live (`runtime_settable`) setting; throws a coded error naming the key otherwise. */
   set(key: string, text: string): void;
+  /** Throws what `set` would throw, and changes nothing. */
+  check(key: string, text: string): void;
+  /** The row of a key; undefined = no such setting. */
+  rowOf(key: string): SchemaRow | undefined;
+  /** Settings that somebody wrote, in the order in which they count. */
+  written(): WrittenSetting[];
   /** True when somebody wrote the key; false for its default. */
   isWritten(key: string): boolean;
   /** What relative paths start from. */

@@ -137,26 +137,54 @@ export interface PluginBroker {
   ): Promise<{ removed: string[]; added: string[] }>;
 }
 
-/** Rows below their column names. */
+/** Rows of a command's answer, for people a table, in JSON objects by column name. */
 export interface PluginTable {
-  readonly head: readonly string[];
+  readonly columns: readonly string[];
+  /** Undefined and null are shown as words and are null in JSON. */
   readonly rows: readonly (readonly (string | number | boolean | null | undefined)[])[];
 }
 
-/** What an admin command gives: text, a table, or several of both. */
-export type PluginOutput = string | PluginTable | readonly (string | PluginTable)[];
+/** A refusal in words, such as `can't register endpoint`; the exit code stays 0. */
+export interface PluginAlert {
+  readonly alert: string;
+}
 
-/** An admin command of a plugin: `vmq-admin <path> name=value ...`. */
+/** What a command answers: text, a table, a refusal, or several of them. */
+export type PluginAnswer = string | PluginTable | PluginAlert | readonly PluginAnswer[];
+
+/** A `key=value` argument or a `--flag` of a plugin's command. */
+export interface PluginParameter {
+  readonly name: string;
+  /** Flags only: one letter, `-n`. */
+  readonly short?: string;
+  /** What stands for its value in the help; undefined = a flag without a value. */
+  readonly value?: string;
+  /** Arguments only: without it the command answers with its usage. */
+  readonly isRequired?: true;
+  readonly help: string;
+  /** Says whether a value can be one; others are refused before the command runs. */
+  readonly isValid?: (value: string) => boolean;
+}
+
+/** An admin command of a plugin: `vmq-admin <path> name=value ... --flag ...`. */
 export interface PluginCommand {
   /** Words that name it, such as `["acl", "test"]`. */
   readonly path: readonly string[];
+  /**
+   * The path with its arguments, such as `acl test topic=T [--write]`. Where `args` and `flags` are
+   * absent, they are read from it: `name=` is an argument, `--name` a flag.
+   */
   readonly usage: string;
   readonly help: string;
+  /** Arguments with their meaning. */
+  readonly args?: readonly PluginParameter[];
+  /** Flags with their meaning. */
+  readonly flags?: readonly PluginParameter[];
   /**
-   * Gives what is printed; an Error's message is printed with exit code 1. A table is drawn for people
-   * and given to programs as JSON.
+   * Arguments and flags by name, a flag without value as "". An Error's message is printed with exit
+   * code 1.
    */
-  run(args: ReadonlyMap<string, string>): PluginOutput | Promise<PluginOutput>;
+  run(args: ReadonlyMap<string, string>): PluginAnswer | Promise<PluginAnswer>;
 }
 
 /** Everything the broker gives a plugin. */

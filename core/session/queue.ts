@@ -49,6 +49,8 @@ export class ClientQueue implements Timed {
   /** Expired stored messages are being looked for. */
   private isSweeping = false;
   private dropped = 0;
+  /** Messages lost since the queue was made, because it was full. */
+  droppedTotal = 0;
 
   constructor(subscriber: Subscriber, isAdditional = false) {
     this.subscriber = subscriber;
@@ -63,6 +65,18 @@ export class ClientQueue implements Timed {
   /** Messages waiting, in memory and in the store, without those in flight. */
   get size(): number {
     return (this.waiting?.length ?? 0) + (this.waiting0?.length ?? 0) + this.diskCount;
+  }
+
+  /** Messages that wait in memory, at most `limit`, for operators. */
+  inMemory(limit: number): Delivery[] {
+    const found: Delivery[] = [];
+    for (const from of [this.waiting, this.waiting0]) {
+      for (const delivery of from ?? []) {
+        if (found.length >= limit) return found;
+        found.push(delivery);
+      }
+    }
+    return found;
   }
 
   get offlineSize(): number {
@@ -525,7 +539,9 @@ export class ClientQueue implements Timed {
     else core.counters.queueMessageDrop++;
     if (delivery.stored !== STORED_NO) this.subscriber.erase(delivery);
     this.subscriber.tellDrop(delivery, reason);
-    if (reason === "queue_full") this.dropped++;
+    if (reason !== "queue_full") return;
+    this.dropped++;
+    this.droppedTotal++;
   }
 
   /** Number dropped since the last call, for one log line per burst. */

@@ -337,7 +337,7 @@ describe("/api/v1", () => {
     await client.expect("disconnect", { code: 0x98 });
     const alert = await json("/api/v1/session/disconnect");
     expect(alert).toMatchObject({ type: "alert", alert: [{ type: "text" }] });
-    expect(alert.alert[0].text).toContain("client-id is missing");
+    expect(alert.alert[0].text).toContain("client-id=<ClientId>");
   });
 
   it("changes settings; a bad value is refused and changes nothing (check 21)", async () => {
