@@ -70,7 +70,6 @@ export class HttpAcceptor implements Acceptor {
     this.server = undefined;
     // Ends idle connections, and the watch over slow ones; the error says that it never bound a port.
     server?.close(() => {});
-    server?.closeIdleConnections();
   }
 
   private createServer(): http.Server {

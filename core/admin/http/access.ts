@@ -29,8 +29,8 @@ export function keyOf(headers: FastifyRequest["headers"]): FoundKey {
 
 /** The addresses of a broker's callers that tried wrong keys lately. */
 export class WrongKeys extends RateLimiter {
-  constructor() {
-    super(WRONG_KEYS_PER_S);
+  constructor(now?: () => number) {
+    super(WRONG_KEYS_PER_S, now);
   }
 }
 

@@ -26,7 +26,10 @@ const TYPES: Readonly<Record<string, string>> = {
 };
 
 /** The page's own files, and those of the chart library, by the name behind `/status/`. */
-const PAGE_FILES = ["index.html", "page.css", "page.js", "model.js", "charts.js", "icon.svg"];
+const PAGE_FILES = [
+  ...["index.html", "page.css", "icon.svg"],
+  ...["page.js", "api.js", "charts.js", "elements.js", "model.js", "with-key.js"],
+];
 const CHART_FILES = ["uPlot.esm.js", "uPlot.min.css"];
 
 /** Nothing from elsewhere, nothing inline, and no frame around a page that takes an API key. */

@@ -1,7 +1,9 @@
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
 import type { Browser, Page } from "playwright-core";
 import { beforeAll, describe, expect, it, onTestFinished } from "vitest";
 import type { Broker } from "../../../../core/broker-types.ts";
-import { startBroker, waitFor } from "../../../support/broker.ts";
+import { startBroker, tempDir, waitFor } from "../../../support/broker.ts";
 import { faultsOf, HAS_CHROMIUM, startBrowser } from "../../../support/chromium.ts";
 import { call } from "../../../support/http.ts";
 import {
@@ -193,6 +195,33 @@ describe.skipIf(!HAS_CHROMIUM)("the status page", () => {
     expect(faults).toEqual([]);
     await page.press("#forget", "Enter");
     expect(await page.isVisible("#sessions")).toBe(false);
+  });
+
+  it("shows Lua scripts with their hooks and calls", async () => {
+    const scripts = tempDir();
+    const source = "hooks = { auth_on_register = function(reg) return true end }";
+    writeFileSync(join(scripts, "door.lua"), source);
+    const other = await startBroker({
+      "listener.http.default": "127.0.0.1:0",
+      "plugins.vmq_diversity": "on",
+      "vmq_diversity.script_dir": scripts,
+      allow_anonymous: "off",
+    });
+    await connectClient(other, 4, { clientId: "c" });
+    const { stdout } = await other.control("api-key", ["create"]);
+    const page = await browser.newPage();
+    onTestFinished(() => page.close());
+    const faults = faultsOf(page, `http://127.0.0.1:${other.port("http")}`);
+    await page.goto(`http://127.0.0.1:${other.port("http")}/status`);
+    await page.waitForSelector("#plugins details[data-plugin=vmq_diversity]");
+    await page.fill("#key", stdout.trim());
+    await page.press("#key", "Enter");
+    await waitFor("the script", async () =>
+      (await page.textContent("#details"))?.includes(join(scripts, "door.lua")),
+    );
+    expect(await page.textContent("#details")).toContain("auth_on_register");
+    expect(await page.textContent("#hooks")).toContain("vmq_diversity");
+    expect(faults).toEqual([]);
   });
 
   it("names every control and table", async () => {
