@@ -1,4 +1,6 @@
-/** Services of the main thread that need the broker or its memory: `kv` and `vmq_api`. */
+/** Services of the main thread that need the broker or its memory: `kv`, `vmq_api`, `auth_cache`. */
+import type { CacheInsert, CacheMatch } from "./acl-rule.ts";
+import type { AuthCache } from "./auth-cache.ts";
 import type { KvEntries, KvStore } from "./kv.ts";
 import type { ServiceParts, Services } from "./services.ts";
 
@@ -79,5 +81,14 @@ export function apiServices({ context }: ServiceParts): Services {
       });
       return true;
     },
+  };
+}
+
+/** What `libs/auth-cache.ts` asks. */
+export function cacheServices(cache: AuthCache): Services {
+  return {
+    "auth_cache.insert": (args, from) => cache.insert(args as CacheInsert, from),
+    "auth_cache.match_publish": (args, from) => cache.matchPublish(args as CacheMatch, from),
+    "auth_cache.match_subscribe": (args, from) => cache.matchSubscribe(args as CacheMatch, from),
   };
 }
