@@ -97,7 +97,9 @@ export class AuthCache {
   }
 
   /** on_unsubscribe(_m5): the filters that subscribe modifiers of the same rules made. */
-  unsubscribe(args: UnsubscribeCheck, _isV5: boolean): Verdict<readonly string[]> | undefined {
+  unsubscribe(
+    args: UnsubscribeCheck,
+  ): Verdict<HookAnswers["on_unsubscribe"] & HookAnswers["on_unsubscribe_m5"]> | undefined {
     const entry = this.find(args.context, args.subscriber_id);
     if (entry === undefined) return undefined;
     const topics: string[] = [];

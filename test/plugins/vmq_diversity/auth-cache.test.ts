@@ -52,8 +52,7 @@ function setUp(limits?: CacheLimits) {
           { ...who, topics: topics.map(([topic, qos]) => ({ topic, qos })) } as never,
           isV5,
         ),
-      unsubscribe: (topics: readonly string[], isV5 = false) =>
-        cache.unsubscribe({ ...who, topics } as never, isV5),
+      unsubscribe: (topics: readonly string[]) => cache.unsubscribe({ ...who, topics } as never),
       /** A register hook call that runs; `insert` within it. */
       register: () => {
         const id = ++callId;
@@ -341,7 +340,7 @@ describe("a subscription checked by auth_cache", () => {
     });
     const [first] = (one.subscribe([["m", 0]], true) as { ok: object[] }).ok.slice(-1);
     expect(first).toEqual({ topic: "z", qos: 2, rap: true });
-    expect(one.unsubscribe(["plain", "m", "none"], true)).toEqual({
+    expect(one.unsubscribe(["plain", "m", "none"])).toEqual({
       ok: ["plain", "x", "none", "z"],
     });
     expect(one.unsubscribe(["plain", "none"])).toBe(OK);
