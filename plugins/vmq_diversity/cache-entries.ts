@@ -1,7 +1,8 @@
 /** Entries of `auth_cache`: where they are, what they share, and who goes when there are too many. */
 import type { Logger, SessionContext } from "../../core/plugin-api.ts";
-import { Acl, type AclOwner, KEPT_TOPIC_CHARS, OwnedAcl } from "./acl.ts";
+import { Acl, KEPT_TOPIC_CHARS, OwnedAcl } from "./acl.ts";
 import type { AclKind, CacheInsert } from "./acl-rule.ts";
+import type { AclOwner } from "./acl-tree.ts";
 
 export interface CacheLimits {
   /** Clients. */
@@ -92,7 +93,7 @@ export class CacheEntries {
       script,
       publish,
       subscribe,
-      bytes: ENTRY_BYTES + 2 * (chars + publish.ownChars + subscribe.ownChars),
+      bytes: ENTRY_BYTES + 2 * chars,
       order: this.inserts++,
       session: undefined,
       isDead: false,
@@ -227,7 +228,7 @@ export class CacheEntries {
   }
 }
 
-/** The text, and about as much again in compiled rules. */
+/** The text, and what the compiled rules take. */
 function bytesOf(acl: Acl): number {
-  return ACL_BYTES + 4 * acl.text.length;
+  return ACL_BYTES + 8 * acl.text.length;
 }

@@ -1,5 +1,6 @@
 /** What the admin commands show of `auth_cache`. */
 import type { OwnedAcl } from "./acl.ts";
+import { filled } from "./acl-tree.ts";
 import type { CacheEntry } from "./cache-entries.ts";
 
 /** One entry. */
@@ -45,10 +46,13 @@ export function rulesOf({ publish, subscribe }: CacheEntry): RuleRow[] {
   return [...ruleRows(publish, "publish"), ...ruleRows(subscribe, "subscribe")];
 }
 
-function ruleRows({ acl, filters }: OwnedAcl, access: RuleRow["access"]): RuleRow[] {
-  return acl.rules.map(({ source, maxQos }, i) => ({
+function ruleRows({ acl, owner }: OwnedAcl, access: RuleRow["access"]): RuleRow[] {
+  return acl.rules.map(({ source, pattern, maxQos }) => ({
     access,
-    pattern: filters[i] ?? `nothing (${source.pattern ?? "no pattern"})`,
+    pattern:
+      pattern === undefined
+        ? `nothing (${source.pattern ?? "no pattern"})`
+        : filled(pattern, owner),
     max_qos: maxQos,
     modifiers: source.publish !== undefined || source.subscribe !== undefined,
     invalid: source.fault === undefined ? "" : `${source.fault.key} ${source.fault.why}`,

@@ -1,6 +1,7 @@
 // The suites of the bench, by the name that `npm run bench -- NAME` gives.
 import { runBrokerSuite } from "./broker-suite.ts";
 import { runHooksSuite } from "./hooks-suite.ts";
+import { runLuaCacheSuite } from "./lua-cache-suite.ts";
 
 /** Options that every suite gets; a suite ignores what it has no use for. */
 export interface SuiteOptions {
@@ -25,4 +26,8 @@ export interface Suite {
 export const SUITES: Readonly<Record<string, Suite>> = {
   broker: { about: "throughput, CPU and memory against Mosquitto and Aedes", run: runBrokerSuite },
   hooks: { about: "what a chain of synchronous plugins adds to a publish", run: runHooksSuite },
+  "lua-cache": {
+    about: "a publish that auth_cache of vmq_diversity answers",
+    run: runLuaCacheSuite,
+  },
 };

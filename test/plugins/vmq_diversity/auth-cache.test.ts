@@ -224,10 +224,10 @@ describe("auth_cache", () => {
   it("gives no client more for the characters of its id", () => {
     const { client } = setUp();
     const acl = [{ pattern: "%c/#" }, { pattern: "a/%c" }];
-    for (const id of ["+", "#", "a/b", "$SYS", "x+"]) {
+    for (const id of ["+", "#", "a/b", "$SYS"]) {
       const one = client(id, acl, acl);
-      for (const topic of ["a/x", "b", "a/a/b", "a/b/c", "$SYS/x", "x+/y"]) {
-        if (`a/${id}` !== topic) expect(one.check(topic)).toEqual(REFUSED);
+      for (const topic of ["a/x", "b", "a/a/b", "a/b/c", "$SYS/x"]) {
+        expect(one.check(topic)).toEqual(REFUSED);
       }
       for (const filter of ["#", "+", "a/+", "a/#", "+/#", "a/b/#", "$SYS/#"]) {
         expect(one.subscribe([[filter, 0]])).toEqual(REFUSED);
