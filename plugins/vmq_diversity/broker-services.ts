@@ -1,8 +1,81 @@
 /** Services of the main thread that need the broker or its memory: `kv`, `vmq_api`, `auth_cache`. */
+import type { PluginContext, PluginSettings } from "../../core/plugin-api.ts";
 import type { CacheInsert, CacheMatch } from "./acl-rule.ts";
-import type { AuthCache } from "./auth-cache.ts";
-import type { KvEntries, KvStore } from "./kv.ts";
+import { AuthCache } from "./auth-cache.ts";
+import { cacheCommands } from "./cache-commands.ts";
+import { CACHE_LIMITS } from "./cache-entries.ts";
+import { KV_LIMITS, type KvEntries, KvStore } from "./kv.ts";
 import type { ServiceParts, Services } from "./services.ts";
+
+/** Bounds of `kv` and `auth_cache`, for the plugin's settings. */
+export const MEMORY_SETTINGS = {
+  kv_max_entries: {
+    type: "integer",
+    default: String(KV_LIMITS.entriesMax),
+    min: 1,
+    doc: "Values in all tables of the Lua module kv; inserts beyond raise an error.",
+  },
+  kv_max_memory: {
+    type: "bytesize",
+    default: String(KV_LIMITS.bytesMax),
+    min: 1,
+    doc: "Memory of all tables of the Lua module kv; inserts beyond raise an error.",
+  },
+  auth_cache_max_entries: {
+    type: "integer",
+    default: String(CACHE_LIMITS.entriesMax),
+    min: 1,
+    doc: "Clients in auth_cache; the checks of those beyond, the least used, go to the scripts.",
+  },
+  auth_cache_max_memory: {
+    type: "bytesize",
+    default: String(CACHE_LIMITS.bytesMax),
+    min: 1,
+    doc: "Memory of auth_cache; the checks of clients beyond, the least used, go to the scripts.",
+  },
+} as const satisfies PluginSettings;
+
+/** `kv` entries that nobody looks at go this long after their time, at the latest. */
+const SWEEP_MS = 1000;
+
+/** What the plugin makes once, when it starts. */
+export interface BrokerServices {
+  readonly services: Services;
+  readonly cache: AuthCache;
+}
+
+/** Makes cache and tables of a broker with their metrics and admin commands. */
+export function createBrokerServices(
+  context: PluginContext<typeof MEMORY_SETTINGS>,
+): BrokerServices {
+  const { settings, metrics } = context;
+  const store = new KvStore({
+    ...KV_LIMITS,
+    entriesMax: settings.kv_max_entries,
+    bytesMax: settings.kv_max_memory,
+  });
+  const cache = new AuthCache({
+    topicMaxDepth: Number(context.config("topic_max_depth")),
+    log: context.log,
+    limits: {
+      entriesMax: settings.auth_cache_max_entries,
+      bytesMax: settings.auth_cache_max_memory,
+    },
+  });
+  context.setInterval(() => store.sweep(), SWEEP_MS);
+  for (const command of cacheCommands(cache)) context.command(command);
+  for (const name of ["entries", "bytes", "hits", "misses", "evictions"] as const) {
+    metrics.gauge(`vmq_diversity_auth_cache_${name}`, () => cache.metrics[name]);
+  }
+  for (const name of ["tables", "entries", "bytes"] as const) {
+    metrics.gauge(`vmq_diversity_kv_${name}`, () => store.size[name]);
+  }
+  const parts = { context };
+  return {
+    cache,
+    services: { ...kvServices(store, parts), ...apiServices(parts), ...cacheServices(cache) },
+  };
+}
 
 interface KvArgs {
   readonly table: string;

@@ -14,6 +14,9 @@ import { Gate } from "./gate.ts";
 
 /** `vmq_bcrypt.default_log_rounds` where it is not set. */
 const LOG_ROUNDS = 12;
+/** `vmq_bcrypt.nif_pool_size` and `.nif_pool_max_overflow` where they are not set. */
+const NIF_POOL_SIZE = 4;
+const NIF_OVERFLOW = 10;
 /** Threads that Node has for such work and for files; libuv's default. */
 const NATIVE_THREADS = Number(process.env.UV_THREADPOOL_SIZE) || 4;
 /** A cost of 20 is a minute of work that nobody can stop; the call it is for has ended long before. */
@@ -64,15 +67,15 @@ function isSame(one: string, other: string): boolean {
 
 /**
  * This thread's share of the hashes that may be computed at a time: `vmq_bcrypt.pool_size`, with
- * `mechanism = nif` `nif_pool_size` and `nif_pool_max_overflow`. Not set is `auto`.
+ * `mechanism = nif` the sum of `nif_pool_size` and `nif_pool_max_overflow`.
  */
 function slotsOf({ settings, threads, log }: LibraryHost): number {
   const auto = Math.max(1, availableParallelism() - 1);
-  const sizeOf = (key: string): number => Number(settings.get(key)) || auto;
   const isNif = settings.get("vmq_bcrypt.mechanism") === "nif";
-  const overflow = Number(settings.get("vmq_bcrypt.nif_pool_max_overflow") ?? 0);
   const key = isNif ? "vmq_bcrypt.nif_pool_size" : "vmq_bcrypt.pool_size";
-  const wanted = sizeOf(key) + (isNif ? overflow : 0);
+  const size = settings.get(key) ?? (isNif ? NIF_POOL_SIZE : "auto");
+  const overflow = settings.get("vmq_bcrypt.nif_pool_max_overflow") ?? NIF_OVERFLOW;
+  const wanted = (size === "auto" ? auto : Number(size)) + (isNif ? Number(overflow) : 0);
   // One native thread is left for files and host names.
   const possible = Math.max(1, NATIVE_THREADS - 1);
   if (wanted > possible && settings.has(key)) {

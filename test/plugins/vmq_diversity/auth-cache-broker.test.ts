@@ -3,6 +3,11 @@ import { definePlugin } from "../../../core/plugin-api.ts";
 import { type PluginTest, testPlugin } from "../../../core/testing.ts";
 import type { AclRule } from "../../../plugins/vmq_diversity/acl-rule.ts";
 import { AuthCache } from "../../../plugins/vmq_diversity/auth-cache.ts";
+import {
+  type BrokerServices,
+  createBrokerServices,
+  MEMORY_SETTINGS,
+} from "../../../plugins/vmq_diversity/broker-services.ts";
 import { waitFor } from "../../support/broker.ts";
 
 /** What a client may do, by client id. Others have no entry. */
@@ -205,5 +210,49 @@ describe("auth_cache in a broker, MQTT 5", () => {
     for (const topic of ["n", "p", "n", "p"]) await client.publishAsync(topic, "x", { qos: 1 });
     await waitFor("messages", () => received.length === 2);
     expect(received).toEqual(["p", "p"]);
+  });
+});
+
+describe("the services of the main thread", () => {
+  it("have limits in the settings, metrics, and admin commands", async () => {
+    let made: BrokerServices | undefined;
+    const plugin = definePlugin({
+      name: "test_services",
+      settings: MEMORY_SETTINGS,
+      hooks: {},
+      start: (context) => {
+        made = createBrokerServices(context);
+      },
+    });
+    const limits = {
+      "test_services.kv_max_entries": "1",
+      "test_services.auth_cache_max_entries": "2",
+    };
+    const test = await testPlugin(plugin, limits);
+    running.push(test);
+    const { services, cache } = made as unknown as BrokerServices;
+    const from = { script: "test.lua", id: 0, args: undefined };
+    const ask = (name: string, args: unknown) => services[name]?.(args, from);
+    ask("kv.ensure_table", { table: "t", type: "set" });
+    ask("kv.insert", { table: "t", entries: [["k", 1]] });
+    expect(() => ask("kv.insert", { table: "t", entries: [["l", 1]] })).toThrow(
+      "kv.insert: the store is full: 1 of 1 entries",
+    );
+    for (const clientId of ["a", "b", "c"]) {
+      const entry = { mountpoint: "", clientId, username: "u", publish: "[]", subscribe: "[]" };
+      ask("auth_cache.insert", entry);
+    }
+    expect(cache.metrics).toMatchObject({ entries: 2, evictions: 1 });
+    expect(test.broker.metrics()).toMatchObject({
+      vmq_diversity_kv_tables: 1,
+      vmq_diversity_kv_entries: 1,
+      vmq_diversity_auth_cache_entries: 2,
+      vmq_diversity_auth_cache_evictions: 1,
+    });
+    const shown = await test.broker.control("script", ["cache", "show", "client-id=c"]);
+    expect(shown).toMatchObject({ exit: 0, stderr: "" });
+    expect(shown.stdout).toMatch(/^ +c +u +0 +0 +0 +0 +test.lua$/m);
+    const cleared = await test.broker.control("script", ["cache", "clear"]);
+    expect(cleared.stdout).toBe("2 entries cleared\n");
   });
 });

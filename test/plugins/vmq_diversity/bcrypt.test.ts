@@ -77,6 +77,13 @@ describe("bcrypt", () => {
     const host = luaHost({ settings: { "vmq_bcrypt.pool_size": 50 } });
     bcryptLibrary(host);
     expect(host.lines[0]?.message).toMatch(/vmq_bcrypt.pool_size allows 50 hashes/);
+    const nif = { "vmq_bcrypt.mechanism": "nif", "vmq_bcrypt.nif_pool_size": 2 };
+    const other = luaHost({ settings: { ...nif, "vmq_bcrypt.nif_pool_max_overflow": 40 } });
+    bcryptLibrary(other);
+    expect(other.lines[0]?.message).toMatch(/vmq_bcrypt.nif_pool_size allows 42 hashes/);
+    const quiet = luaHost({ settings: { "vmq_bcrypt.pool_size": 1 } });
+    bcryptLibrary(quiet);
+    expect(quiet.lines).toEqual([]);
   });
 });
 
