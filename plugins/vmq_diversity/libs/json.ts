@@ -33,19 +33,36 @@ export function toJson(table: LuaTable, depth = 1): string {
     }
     return `${text}]`;
   }
-  const members = array.map((value, i): [string, LuaValue] => [String(i + 1), value]);
-  for (const [key, value] of hash) members.push([String(key), value]);
-  if (members.length > 1) members.sort(([a], [b]) => (a < b ? -1 : 1));
+  const keys = [...hash.keys()];
+  if (array.length > 0 || keys.some((key) => typeof key !== "string")) {
+    return toJson({ array: [], hash: withTextKeys(table) }, depth);
+  }
+  if (keys.length > 1) keys.sort();
   let text = "{";
-  for (const [key, value] of members) {
-    text += `${text === "{" ? "" : ","}${JSON.stringify(key)}:${valueToJson(value, depth)}`;
+  for (let i = 0; i < keys.length; i++) {
+    const key = keys[i] as string;
+    text += `${i === 0 ? "" : ","}${quoted(key)}:${valueToJson(hash.get(key), depth)}`;
   }
   return `${text}}`;
 }
 
+/** All values under text keys: 1 is "1". */
+function withTextKeys({ array, hash }: LuaTable): Map<string, LuaValue> {
+  const members = new Map<string, LuaValue>(array.map((value, i) => [String(i + 1), value]));
+  for (const [key, value] of hash) members.set(String(key), value);
+  return members;
+}
+
+/** Text that needs no escape in JSON. Most is such, and this is quicker than JSON.stringify. */
+const PLAIN_TEXT = /^[ !#-[\]-\ud7ff\ue000-\uffff]*$/;
+
+function quoted(text: string): string {
+  return PLAIN_TEXT.test(text) ? `"${text}"` : JSON.stringify(text);
+}
+
 function valueToJson(value: LuaValue, depth: number): string {
   // Bytes that are no UTF-8 become U+FFFD, as in VerneMQ (recorded).
-  if (Buffer.isBuffer(value)) return JSON.stringify(value.toString("utf8"));
+  if (Buffer.isBuffer(value)) return quoted(value.toString("utf8"));
   if (typeof value === "number") return numberToJson(value);
   if (typeof value === "boolean" || typeof value === "bigint") return String(value);
   if (value instanceof LuaFloat) {

@@ -2,13 +2,15 @@
  * `obf`: passwords reach register hooks obfuscated, so that a script which logs its arguments logs no
  * password. Whoever runs scripts can read them with `obf.decrypt`.
  */
-import { createCipheriv, createDecipheriv, randomBytes } from "node:crypto";
+import { createCipheriv, createDecipheriv, randomBytes, randomFillSync } from "node:crypto";
 import { type LibraryHost, LuaError, type LuaLibrary } from "../worker/library.ts";
 import { bytesOf } from "./arguments.ts";
 
 /** NIST SP 800-38D: 96 bits, the length GCM is made for, and a full tag. */
 const IV_BYTES = 12;
 const TAG_BYTES = 16;
+/** Nonces until the random part changes. */
+const COUNTER_END = 2 ** 32;
 const CIPHER = "aes-256-gcm";
 
 /**
@@ -16,11 +18,22 @@ const CIPHER = "aes-256-gcm";
  * some microseconds.
  */
 export function obfuscate(clear: Uint8Array, secret: Uint8Array): Buffer {
-  const iv = randomBytes(IV_BYTES);
+  const iv = nextNonce();
   const cipher = createCipheriv(CIPHER, secret, iv);
   const body = cipher.update(clear);
   cipher.final();
   return Buffer.concat([iv, cipher.getAuthTag(), body]);
+}
+
+/** Random for each thread, then counted: with one key no nonce may come twice, and drawing each is slow. */
+const nonce = randomBytes(IV_BYTES);
+let nonces = 0;
+
+function nextNonce(): Buffer {
+  nonces = (nonces + 1) % COUNTER_END;
+  if (nonces === 0) randomFillSync(nonce);
+  nonce.writeUInt32BE(nonces, IV_BYTES - 4);
+  return nonce;
 }
 
 /** What `obfuscate` was given; undefined when it did not make `hidden`, or with another secret. */

@@ -480,6 +480,8 @@ describe("an entry of auth_cache", () => {
     expect(await match("match_publish", 0, "", "one", "b", 0, "", false)).toBe(true);
     young.gone();
     expect(cache.metrics).toMatchObject({ entries: 0, bytes: 0 });
+    expect(await match("match_publish", 0, "", "one", "a", 0, "", false)).toBe(false);
+    expect(cache.show("one")).toEqual([]);
   });
 
   it("of an old session stays when the new one goes first", async () => {

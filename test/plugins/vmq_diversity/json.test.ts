@@ -35,7 +35,9 @@ describe("json.encode", () => {
 
   it("writes bytes that are no UTF-8 as U+FFFD", () => {
     expect(encode({ a: Buffer.from([0xff]) })).toBe('{"a":"\ufffd"}');
-    expect(encode(['"\n'])).toBe('["\\"\\n"]');
+    const special = ['"', "\\", "\n", "\u0000", "\u001f", "/", "\u007f", "ä€", "\u2028", "😀"];
+    for (const text of special) expect(encode([text])).toBe(JSON.stringify([text]));
+    expect(encode({ 'a"': 1 })).toBe('{"a\\"":1}');
   });
 
   it("makes an object of a table with values at 1..n and other keys", () => {
