@@ -37,10 +37,8 @@ function later(feature: string, accept?: readonly string[]): Support {
 
 /** The one place to flip when a feature is built: remove its line (everything else works). */
 export const SUPPORT_RULES: Rules = [
-  ["plugins.vmq_diversity", later("plugin vmq_diversity", ["off"])],
   ["plugins.vmq_webhooks", later("plugin vmq_webhooks", ["off"])],
   ["plugins.vmq_bridge", later("plugin vmq_bridge", ["off"])],
-  ["vmq_diversity.*", later("plugin vmq_diversity")],
   ["vmq_webhooks.*", later("plugin vmq_webhooks")],
   ["vmq_bridge.*", later("plugin vmq_bridge")],
   ["vmq_http_pub.*", later("plugin vmq_http_pub")],

@@ -1,7 +1,13 @@
 import { resolve } from "node:path";
 import type { Config } from "../config/types.ts";
 import type { Logger } from "../logger.ts";
-import type { AnyPlugin, PluginBroker, PluginCommand, PluginContext } from "./define-plugin.ts";
+import type {
+  AnyPlugin,
+  PluginBroker,
+  PluginCommand,
+  PluginContext,
+  PluginHookTable,
+} from "./define-plugin.ts";
 import { type SettingValues, settingValues } from "./plugin-settings.ts";
 import type { HookName } from "./types.ts";
 
@@ -10,6 +16,8 @@ export interface ContextParts {
   readonly config: Config;
   readonly log: Logger;
   readonly broker: PluginBroker & { end(): void };
+  /** Replaces the hooks of a running plugin. */
+  readonly setHooks: (plugin: string, hooks: PluginHookTable) => void;
 }
 
 /** A context with what the broker keeps of it while the plugin runs. */
@@ -46,6 +54,7 @@ export function createContext(plugin: AnyPlugin, parts: ContextParts): HeldConte
       settings: settingValues(name, settings, config) as SettingValues<typeof settings>,
       isSet: (setting) => config.isWritten(`${name}.${setting}`),
       config: (key) => config.value(key),
+      keysBelow: (prefix) => config.keysBelow(prefix),
       resolvePath: (path) => resolve(config.cwd, path),
       metrics: {
         counter: (series) => {
@@ -76,6 +85,7 @@ export function createContext(plugin: AnyPlugin, parts: ContextParts): HeldConte
       settlesAll: (hooks, why) => {
         held.settled = { hooks, why };
       },
+      setHooks: (hooks) => parts.setHooks(name, hooks),
     },
   };
   return held;

@@ -76,8 +76,8 @@ export class AuthCache {
   }
 
   /**
-   * auth_on_subscribe(_m5). Differs from VerneMQ: each topic is granted or refused by itself. A rule's
-   * modifiers stand where the request stood; what they have beyond one follows behind all requests.
+   * auth_on_subscribe(_m5). As in VerneMQ one forbidden filter refuses the whole packet. A rule's modifiers
+   * stand where the request stood; what they have beyond one follows behind all requests.
    */
   subscribe(
     args: SubscribeCheck,
@@ -86,13 +86,17 @@ export class AuthCache {
     const entry = this.find(args.context, args.subscriber_id);
     if (entry === undefined) return undefined;
     const { topics } = args;
-    const rules = topics.map(({ topic, qos }) => entry.subscribe.subscribeRule(topic, qos));
-    if (rules.every((rule) => rule === undefined)) return REFUSED;
-    if (rules.every((rule) => rule !== undefined && rule.subscribe === undefined)) return "ok";
+    const rules: Rule[] = [];
+    for (const { topic, qos } of topics) {
+      const rule = entry.subscribe.subscribeRule(topic, qos);
+      if (rule === undefined) return REFUSED;
+      rules.push(rule);
+    }
+    if (rules.every((rule) => rule.subscribe === undefined)) return "ok";
     const decisions: SubscriptionDecision[] = [];
     const more: SubscriptionDecision[] = [];
     for (const [i, asked] of topics.entries()) {
-      const [first, ...rest] = subscribeDecisions(rules[i], asked, isV5);
+      const [first, ...rest] = subscribeDecisions(rules[i] as Rule, asked, isV5);
       if (first !== undefined) decisions.push(first);
       more.push(...rest);
     }
@@ -301,11 +305,10 @@ function isOf({ mountpoint, clientId }: AclOwner, id: SubscriberId): boolean {
 
 /** What becomes of one requested topic. The first stands in its place. */
 function subscribeDecisions(
-  rule: Rule | undefined,
+  rule: Rule,
   asked: SubscriptionInfo,
   isV5: boolean,
 ): readonly SubscriptionDecision[] {
-  if (rule === undefined) return [{ topic: asked.topic, qos: "not_authorized" }];
   if (rule.subscribe === undefined) return [{ topic: asked.topic, qos: asked.qos }];
   if (!isV5) return rule.subscribe.map(({ topic, qos }) => ({ topic, qos }));
   const { topic: _, qos: __, ...options } = asked;

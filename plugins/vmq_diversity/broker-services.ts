@@ -1,80 +1,18 @@
 /** Services of the main thread that need the broker or its memory: `kv`, `vmq_api`, `auth_cache`. */
-import type { PluginContext, PluginSettings } from "../../core/plugin-api.ts";
+import type { Logger, PluginContext } from "../../core/plugin-api.ts";
 import type { CacheInsert, CacheMatch } from "./acl-rule.ts";
-import { AuthCache } from "./auth-cache.ts";
-import { cacheCommands } from "./cache-commands.ts";
-import { CACHE_LIMITS } from "./cache-entries.ts";
-import { KV_LIMITS, type KvEntries, KvStore } from "./kv.ts";
+import type { AuthCache } from "./auth-cache.ts";
+import type { KvEntries, KvStore } from "./kv.ts";
 import type { ServiceParts, Services } from "./services.ts";
 
-/** Bounds of `kv` and `auth_cache`, for the plugin's settings. */
-export const MEMORY_SETTINGS = {
-  kv_max_entries: {
-    type: "integer",
-    default: String(KV_LIMITS.entriesMax),
-    min: 1,
-    doc: "Values in all tables of the Lua module kv; inserts beyond raise an error.",
-  },
-  kv_max_memory: {
-    type: "bytesize",
-    default: String(KV_LIMITS.bytesMax),
-    min: 1,
-    doc: "Memory of all tables of the Lua module kv; inserts beyond raise an error.",
-  },
-  auth_cache_max_entries: {
-    type: "integer",
-    default: String(CACHE_LIMITS.entriesMax),
-    min: 1,
-    doc: "Clients in auth_cache; the checks of those beyond, the least used, go to the scripts.",
-  },
-  auth_cache_max_memory: {
-    type: "bytesize",
-    default: String(CACHE_LIMITS.bytesMax),
-    min: 1,
-    doc: "Memory of auth_cache; the checks of clients beyond, the least used, go to the scripts.",
-  },
-} as const satisfies PluginSettings;
-
-/** `kv` entries that nobody looks at go this long after their time, at the latest. */
-const SWEEP_MS = 1000;
-
-/** What the plugin makes once, when it starts. */
-export interface BrokerServices {
-  readonly services: Services;
+/** Everything that libraries ask of the main thread. */
+export function brokerServices(parts: {
+  readonly context: PluginContext;
+  readonly kv: KvStore;
   readonly cache: AuthCache;
-}
-
-/** Makes cache and tables of a broker with their metrics and admin commands. */
-export function createBrokerServices(
-  context: PluginContext<typeof MEMORY_SETTINGS>,
-): BrokerServices {
-  const { settings, metrics } = context;
-  const store = new KvStore({
-    ...KV_LIMITS,
-    entriesMax: settings.kv_max_entries,
-    bytesMax: settings.kv_max_memory,
-  });
-  const cache = new AuthCache({
-    topicMaxDepth: Number(context.config("topic_max_depth")),
-    log: context.log,
-    limits: {
-      entriesMax: settings.auth_cache_max_entries,
-      bytesMax: settings.auth_cache_max_memory,
-    },
-  });
-  context.setInterval(() => store.sweep(), SWEEP_MS);
-  for (const command of cacheCommands(cache)) context.command(command);
-  for (const name of ["entries", "bytes", "hits", "misses", "evictions"] as const) {
-    metrics.gauge(`vmq_diversity_auth_cache_${name}`, () => cache.metrics[name]);
-  }
-  for (const name of ["tables", "entries", "bytes"] as const) {
-    metrics.gauge(`vmq_diversity_kv_${name}`, () => store.size[name]);
-  }
-  const parts = { context };
-  return {
-    cache,
-    services: { ...kvServices(store, parts), ...apiServices(parts), ...cacheServices(cache) },
-  };
+}): Services {
+  const { context, kv, cache } = parts;
+  return { ...kvServices(kv, context.log), ...apiServices(parts), ...cacheServices(cache) };
 }
 
 interface KvArgs {
@@ -87,7 +25,7 @@ interface KvArgs {
 }
 
 /** What `libs/kv.ts` asks. */
-export function kvServices(store: KvStore, { context }: ServiceParts): Services {
+export function kvServices(store: KvStore, log: Pick<Logger, "warn">): Services {
   const of =
     <T>(name: string, answer: (args: KvArgs) => T) =>
     (args: unknown): T => {
@@ -103,7 +41,7 @@ export function kvServices(store: KvStore, { context }: ServiceParts): Services 
       const { table, type } = args as KvArgs;
       const has = of("ensure_table", () => store.ensure(table, type))(args);
       // As in VerneMQ the first one decides; scripts that disagree about it should know.
-      if (has !== type) context.log.warn("kv table has another type", { script, table, type, has });
+      if (has !== type) log.warn("kv table has another type", { script, table, type, has });
       return true;
     },
     "kv.insert": of("insert", ({ table, entries, ttlS }) => {
@@ -152,7 +90,7 @@ export function apiServices({ context }: ServiceParts): Services {
           .limited("vmq_api reauthorize", 1)
           .error("reauthorize_subscriptions failed", { script, client_id: clientId, cause });
       });
-      return true;
+      return "ok";
     },
   };
 }

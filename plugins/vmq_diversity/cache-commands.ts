@@ -1,5 +1,5 @@
 /** `vmq-admin script cache ...`: what `auth_cache` holds. */
-import type { PluginCommand } from "../../core/plugin-api.ts";
+import { type PluginCommand, table } from "../../core/plugin-api.ts";
 import type { AuthCache } from "./auth-cache.ts";
 
 /** Rows of a list without a client id. */
@@ -35,23 +35,21 @@ function showAll(cache: AuthCache): string {
   const more = entries > ROWS_MAX ? `... and ${entries - ROWS_MAX} more\n` : "";
   const kib = Math.ceil(bytes / 1024);
   const sum = `${entries} entries, ${kib} KiB, ${hits} hits, ${misses} misses, ${evictions} evictions\n`;
-  return `${table(cache.show(undefined, ROWS_MAX))}${more}${sum}`;
+  return `${rowTable(cache.show(undefined, ROWS_MAX))}${more}${sum}`;
 }
 
 function showOne(cache: AuthCache, clientId: string): string {
   const rows = cache.show(clientId);
   if (rows.length === 0) return `no entry for ${clientId}: its checks go to the scripts\n`;
-  return `${table(rows)}\n${table(cache.rules(clientId))}`;
+  return `${rowTable(rows)}\n${rowTable(cache.rules(clientId))}`;
 }
 
 /** Rows with their keys above; nothing for none. */
-function table(rows: readonly object[]): string {
+function rowTable(rows: readonly object[]): string {
   const [first] = rows;
   if (first === undefined) return "";
-  const lines = [Object.keys(first), ...rows.map((row) => Object.values(row).map(String))];
-  const widths = lines[0]?.map((_, i) => Math.max(...lines.map((line) => line[i]?.length ?? 0)));
-  return lines
-    .map((line) => `${line.map((cell, i) => cell.padEnd(widths?.[i] ?? 0)).join("  ")}`.trimEnd())
-    .map((line) => `${line}\n`)
-    .join("");
+  return table(
+    Object.keys(first),
+    rows.map((row) => Object.values(row).map(String)),
+  );
 }

@@ -1,110 +1,101 @@
 import { randomBytes } from "node:crypto";
-import type { ServiceCall, Services } from "../../plugins/vmq_diversity/services.ts";
-import {
-  type LibraryHost,
-  type LuaCall,
-  LuaError,
-  LuaFloat,
-  type LuaResult,
-  type LuaTable,
-  type LuaValue,
-  OpaqueValue,
-} from "../../plugins/vmq_diversity/worker/library.ts";
+import { join } from "node:path";
+import { createLogger } from "../../core/logger.ts";
+import { AuthCache } from "../../plugins/vmq_diversity/auth-cache.ts";
+import { cacheServices, kvServices } from "../../plugins/vmq_diversity/broker-services.ts";
+import { type CallEnd, LuaHost, type Version } from "../../plugins/vmq_diversity/host.ts";
+import { KvStore } from "../../plugins/vmq_diversity/kv.ts";
+import { obfuscate } from "../../plugins/vmq_diversity/libs/obf.ts";
+import { type ClonedValue, plain } from "../../plugins/vmq_diversity/verdicts.ts";
+import { tempDir } from "./broker.ts";
+import { built, ROOT } from "./build.ts";
+import { atEnd, type Scope } from "./cleanup.ts";
 
-/** Values as tests write them: text for strings, arrays and objects for tables. */
-export type TestValue =
-  | undefined
-  | boolean
-  | number
-  | bigint
-  | string
-  | Buffer
-  | LuaFloat
-  | OpaqueValue
-  | readonly TestValue[]
-  | ReadonlyMap<string | number | boolean, TestValue>
-  | { readonly [key: string]: TestValue };
-
-/** A value as a library gets it from the engine. */
-export function lua(value: TestValue): LuaValue {
-  if (typeof value === "string") return Buffer.from(value);
-  if (typeof value !== "object" || Buffer.isBuffer(value)) return value;
-  if (value instanceof LuaFloat || value instanceof OpaqueValue) return value;
-  if (Array.isArray(value)) return { array: value.map(lua), hash: new Map() };
-  const entries = value instanceof Map ? [...value] : Object.entries(value);
-  return { array: [], hash: new Map(entries.map(([key, inner]) => [key, lua(inner)])) };
+export interface TestHost {
+  readonly host: LuaHost;
+  readonly cache: AuthCache;
+  /** How calls ended. */
+  readonly ends: CallEnd[];
+  load(source: string, options?: { keepState?: boolean; states?: number }): Promise<Version>;
+  /** Runs Lua code in a state of its own; gives what it returns as JavaScript. Rejects with its error. */
+  run(code: string): Promise<unknown>;
+  /** Calls auth_on_publish of a loaded script. */
+  call(version: Version, args?: object): Promise<unknown>;
 }
 
-/** A table with both parts. */
-export function luaTable(
-  array: readonly TestValue[],
-  hash: { readonly [key: string]: TestValue },
-): LuaTable {
-  return {
-    array: array.map(lua),
-    hash: new Map(Object.entries(hash).map(([k, v]) => [k, lua(v)])),
-  };
-}
-
-/** What a script would see of a result: tables as arrays and objects, strings as text. */
-export function seen(value: LuaResult): unknown {
-  if (value === null) return undefined;
-  if (value instanceof Uint8Array) return Buffer.from(value).toString("utf8");
-  if (typeof value !== "object" || value instanceof LuaFloat) return value;
-  if (Array.isArray(value)) return value.map(seen);
-  const entries = value instanceof Map ? [...value] : Object.entries(value);
-  return Object.fromEntries(entries.map(([key, inner]) => [key, seen(inner)]));
-}
-
-/** A call of one hook; `id` 0 is the load of the script. */
-export function luaCall(id = 0, given: Partial<LuaCall> = {}): LuaCall {
-  const { signal } = new AbortController();
-  const hook = id === 0 ? "" : "auth_on_register";
-  return { script: "test.lua", hook, id, deadlineMs: Number.POSITIVE_INFINITY, signal, ...given };
-}
-
-export interface TestHost extends LibraryHost {
-  readonly lines: { level: string; message: string; fields: object | undefined }[];
-  /** Arguments of hook calls by id, as the main thread knows them. */
-  readonly calls: Map<number, object>;
-}
-
-export interface TestHostOptions {
-  readonly settings?: Readonly<Record<string, string | number | boolean>>;
-  readonly services?: Services;
-  readonly threads?: number;
-}
-
-/** The engine's side of a library, without an engine: services answer in the same thread, on clones. */
-export function luaHost(options: TestHostOptions = {}): TestHost {
-  const { settings = {}, services = {}, threads = 1 } = options;
-  const calls = new Map<number, object>();
-  const lines: TestHost["lines"] = [];
-  function serve(name: string, args: unknown, call: LuaCall | undefined): unknown {
-    const service = services[name];
-    if (service === undefined) throw new Error(`no service ${name}`);
-    const from: ServiceCall = {
-      script: call?.script ?? "",
-      id: call?.id ?? 0,
-      args: calls.get(call?.id ?? 0),
-    };
-    return service(structuredClone(args), from);
-  }
-  return {
-    settings: new Map(Object.entries(settings)),
-    threads,
-    secret: randomBytes(32),
-    lines,
-    calls,
-    log: (level, message, fields) => void lines.push({ level, message, fields }),
-    ask: async (name, args, call) => {
+/** Lua threads without a broker: for libraries, limits and the sandbox. */
+export async function startHost(
+  options: {
+    settings?: Readonly<Record<string, string | number | boolean>>;
+    callTimeoutMs?: number;
+    instructionLimit?: number;
+    memoryLimit?: number;
+    threads?: number;
+    queuedMax?: number;
+    folder?: string;
+    scope?: Scope;
+  } = {},
+): Promise<TestHost> {
+  await built();
+  const { scope = "file" } = options;
+  const folder = options.folder ?? tempDir(scope);
+  const secret = randomBytes(32);
+  const log = createLogger({ level: "silent" });
+  const cache = new AuthCache({ log, topicMaxDepth: 10 });
+  const ends: CallEnd[] = [];
+  const host = new LuaHost({
+    log,
+    services: { ...kvServices(new KvStore(), log), ...cacheServices(cache) },
+    obfuscate: (bytes) => obfuscate(bytes, secret),
+    queuedMax: options.queuedMax ?? 10_000,
+    scriptDir: folder,
+    bundledDir: join(ROOT, "lua"),
+    worker: {
+      threads: options.threads ?? 1,
+      secret,
+      settings: new Map(Object.entries(options.settings ?? {})),
+      instructionLimit: options.instructionLimit ?? 100_000_000,
+      memoryLimit: options.memoryLimit ?? 64 * 1024 * 1024,
+      callTimeoutMs: options.callTimeoutMs ?? 10_000,
+    },
+    ended: (_version, _hook, end) => ends.push(end),
+  });
+  atEnd(() => host.stop(), scope);
+  await host.start();
+  let versions = 0;
+  const test: TestHost = {
+    host,
+    cache,
+    ends,
+    load: (source, { keepState = false, states } = {}) => {
+      const number = ++versions;
+      const load = { keepState, defaultStates: states };
+      return host.load(number, join(folder, `script${number}.lua`), Buffer.from(source), load);
+    },
+    run: async (code) => {
+      const hook = `hooks = { auth_on_publish = function(args) return { (function() ${code} end)() } end }`;
+      const version = await test.load(hook, { states: 1 });
       try {
-        return structuredClone(await serve(name, args, call));
-      } catch (error) {
-        throw new LuaError(error instanceof Error ? error.message : String(error));
+        return await test.call(version);
+      } finally {
+        host.retire(version.number);
       }
     },
-    tell: (name, args, call) => void serve(name, args, call),
-    pool: () => () => undefined,
+    call: (version, args = {}) =>
+      new Promise((resolve, reject) => {
+        host.askRaw(version, "auth_on_publish", args, (answer, failure) => {
+          if (failure !== undefined) reject(new Error(failure.message));
+          else resolve(resultOf(answer as ClonedValue));
+        });
+      }),
   };
+  return test;
+}
+
+/** The value in `{ value }`; strings as text. */
+function resultOf(answer: ClonedValue): unknown {
+  if (typeof answer !== "object" || !("array" in answer)) return answer;
+  const value = plain(answer, false);
+  if (Object.keys(value as object).length === 0) return undefined;
+  return Array.isArray(value) && value.length === 1 ? value[0] : value;
 }

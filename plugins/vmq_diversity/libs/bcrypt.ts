@@ -1,7 +1,7 @@
 /** `bcrypt`: password hashes, computed by native threads while the script's coroutine waits. */
 import { timingSafeEqual } from "node:crypto";
 import { availableParallelism } from "node:os";
-import bcrypt from "bcrypt";
+import type bcrypt from "bcrypt";
 import {
   type LibraryHost,
   type LuaCall,
@@ -27,12 +27,21 @@ const WAITING_PER_SLOT = 1000;
 /** `$2a$12$` and 22 characters of salt; a hash has 31 more. PHP writes `$2y$` for `$2b$`. */
 const SALT = /^(\$2[aby]\$)(0[4-9]|[12]\d|3[01])(\$[./A-Za-z0-9]{22})(?:[./A-Za-z0-9]{31})?$/;
 
+const HASH_CHARS = 60;
+
 /** Makes VerneMQ's `gen_salt` and `hashpw`, and `checkpw(pw, hash)`. */
 export function bcryptLibrary(host: LibraryHost): LuaLibrary {
   const slots = slotsOf(host);
   const gate = new Gate(slots, slots * WAITING_PER_SLOT, "bcrypt");
   const rounds = Number(host.settings.get("vmq_bcrypt.default_log_rounds") ?? LOG_ROUNDS);
   const costMax = Math.max(COST_MAX, rounds);
+
+  let loading: Promise<typeof bcrypt> | undefined;
+  /** Native code, loaded when a script needs it. */
+  const load = (): Promise<typeof bcrypt> => {
+    loading ??= import("bcrypt").then((module) => module.default);
+    return loading;
+  };
 
   async function hash(call: LuaCall, where: string, password: LuaValue, salt: LuaValue) {
     const bytes = bytesOf(password, `${where}: the password`);
@@ -45,18 +54,22 @@ export function bcryptLibrary(host: LibraryHost): LuaLibrary {
       throw new LuaError(`${where}: a cost of ${cost} is more than the ${costMax} possible here`);
     }
     const native = prefix === "$2y$" ? "$2b$" : prefix;
-    const hashed = await gate.run(call, () => bcrypt.hash(bytes, `${native}${cost}${rest}`));
+    const hashed = await gate.run(call, async () =>
+      (await load()).hash(bytes, `${native}${cost}${rest}`),
+    );
     return `${prefix}${hashed.slice(4)}`;
   }
 
   return {
     // `$2a$` is what VerneMQ makes; this implementation computes the same for all prefixes.
-    gen_salt: () => bcrypt.genSaltSync(rounds, "a"),
+    gen_salt: async () => (await load()).genSalt(rounds, "a"),
     hashpw: (call, password, salt) => hash(call, "bcrypt.hashpw", password, salt),
+    // False for what is no hash: a column that is NULL, an account without password.
     checkpw: async (call, password, given) => {
-      const expected = stringOf(given, "bcrypt.checkpw: the hash");
-      const found = await hash(call, "bcrypt.checkpw", password, given);
-      return found.length === expected.length && isSame(found, expected);
+      if (!Buffer.isBuffer(password) || !Buffer.isBuffer(given)) return false;
+      const expected = given.toString("latin1");
+      if (expected.length !== HASH_CHARS || !SALT.test(expected)) return false;
+      return isSame(await hash(call, "bcrypt.checkpw", password, given), expected);
     },
   };
 }

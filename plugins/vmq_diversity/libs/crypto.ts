@@ -71,7 +71,10 @@ export function cryptoLibrary(): LuaLibrary {
       createHmac(algorithmOf(algorithm, "crypto.hmac"), bytesOf(key, "crypto.hmac: the key"))
         .update(bytesOf(data, "crypto.hmac: the data"))
         .digest(),
+    // Nothing is equal to nil, such as the missing password of a client.
     equal: (_call, one, other) =>
+      one !== undefined &&
+      other !== undefined &&
       timingSafeEqual(
         digest(one, "crypto.equal: argument 1"),
         digest(other, "crypto.equal: argument 2"),

@@ -34,25 +34,21 @@ export class Gate {
   }
 
   /** The slot of the call that leaves is handed over: `running` stays. */
-  private turn({ signal }: LuaCall): Promise<void> {
+  private turn(call: LuaCall): Promise<void> {
     if (this.waiting.size >= this.waitingMax) {
       throw new LuaError(`${this.name}: ${this.waitingMax} calls are waiting already`);
     }
     return new Promise((resolve, reject) => {
-      const end = (): void => {
-        this.waiting.delete(go);
-        reject(new LuaError(`${this.name}: the call ended while it waited`));
-      };
       const go = (): void => {
         this.waiting.delete(go);
-        signal.removeEventListener("abort", end);
+        keep();
         resolve();
       };
-      if (signal.aborted) end();
-      else {
-        signal.addEventListener("abort", end);
-        this.waiting.add(go);
-      }
+      this.waiting.add(go);
+      const keep = call.onCancel(() => {
+        this.waiting.delete(go);
+        reject(new LuaError(`${this.name}: the call ended while it waited`));
+      });
     });
   }
 }

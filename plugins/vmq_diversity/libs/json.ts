@@ -11,7 +11,6 @@ import {
   tableOf,
   typeNameOf,
 } from "../worker/library.ts";
-import { bytesOf } from "./arguments.ts";
 
 /** Tables in tables. More is an attack on the stack, not data. */
 const DEPTH_MAX = 128;
@@ -144,7 +143,8 @@ export function jsonLibrary(host: LibraryHost): LuaLibrary {
       }
     },
     decode: (call, value) => {
-      const text = bytesOf(value, "json.decode: the text").toString("utf8");
+      if (!Buffer.isBuffer(value)) return undefined;
+      const text = value.toString("utf8");
       try {
         return fromJson(text);
       } catch {

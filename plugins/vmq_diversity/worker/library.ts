@@ -70,8 +70,11 @@ export interface LuaCall {
   readonly id: number;
   /** When the call is given up, in the clock of `performance.now()` of this thread. */
   readonly deadlineMs: number;
-  /** Aborted when the call ends before the library has answered. Made when it is read. */
-  readonly signal: AbortSignal;
+  /**
+   * Calls `cancel` when the caller gives up before the library has answered; gives the function that takes
+   * it back.
+   */
+  onCancel(cancel: () => void): () => void;
 }
 
 /**

@@ -1,5 +1,4 @@
 import { describe, expect, it } from "vitest";
-import type { PluginContext } from "../../../core/plugin-api.ts";
 import { kvServices } from "../../../plugins/vmq_diversity/broker-services.ts";
 import { KV_LIMITS, type KvLimits, KvStore } from "../../../plugins/vmq_diversity/kv.ts";
 import { kvLibrary } from "../../../plugins/vmq_diversity/libs/kv.ts";
@@ -9,7 +8,7 @@ import {
   type LuaResult,
   OpaqueValue,
 } from "../../../plugins/vmq_diversity/worker/library.ts";
-import { lua, luaCall, luaHost, seen, type TestValue } from "../../support/lua-host.ts";
+import { lua, luaCall, luaHost, seen, type TestValue } from "../../support/lua-library.ts";
 
 interface Kv {
   (name: string, ...args: TestValue[]): Promise<unknown>;
@@ -24,8 +23,7 @@ function kv(limits: Partial<KvLimits> = {}): Kv {
   const warnings: string[] = [];
   const store = new KvStore({ ...KV_LIMITS, ...limits }, () => nowMs);
   const log = { warn: (line: string) => void warnings.push(line) };
-  const context = { log } as unknown as PluginContext;
-  const library = kvLibrary(luaHost({ services: kvServices(store, { context }) }));
+  const library = kvLibrary(luaHost({ services: kvServices(store, log) }));
   const call = async (name: string, ...args: TestValue[]): Promise<unknown> => {
     const result = library[name]?.(luaCall(), ...args.map(lua));
     return seen((await result) as LuaResult);
@@ -76,7 +74,7 @@ describe("kv", () => {
     expect(await call("lookup", "t", "k")).toEqual([value]);
     expect(await call("lookup", "t", "f")).toEqual([new LuaFloat(2)]);
     const library = kvLibrary(
-      luaHost({ services: kvServices(call.store, { context: {} as PluginContext }) }),
+      luaHost({ services: kvServices(call.store, { warn: () => undefined }) }),
     );
     const bytes = Buffer.from([0, 0xff, 0x80]);
     await library.insert?.(luaCall(), lua("t"), lua({ bytes: [bytes] }));
