@@ -50,14 +50,14 @@ export class AclTree {
     level.ends = [...level.ends, rule];
   }
 
-  /** Rules that match a topic name, in order. Good until the next check. */
+  /** Rules that match a topic name, in order. */
   matching(topic: string, forOwner: AclOwner): readonly number[] {
     return collect(this.plain, topic, forOwner);
   }
 
   /**
    * Rules that cover everything a filter can match, in order. A shared filter needs the right to the
-   * filter behind its group, or a rule that names the group. Good until the next check.
+   * filter behind its group, or a rule that names the group.
    */
   covering(filter: string, forOwner: AclOwner): readonly number[] {
     const shared = parseShared(filter);
@@ -66,7 +66,7 @@ export class AclTree {
     if (shared === undefined || this.groups.size === 0) return collect(this.plain, plain, forOwner);
     const levels = [this.plain, this.groups.get(shared.group), this.groups.get("+")];
     return levels
-      .flatMap((level) => (level === undefined ? NONE : [...collect(level, plain, forOwner)]))
+      .flatMap((level) => (level === undefined ? NONE : collect(level, plain, forOwner)))
       .sort((a, b) => a - b);
   }
 
@@ -93,32 +93,50 @@ export function filled(pattern: string, owner: AclOwner): string {
   return words.join("/");
 }
 
-/** The check that runs: one for all, since each ends before the next begins and makes no garbage. */
-const asked = { text: "", words: [] as string[], nextAt: 0 };
+/**
+ * The check that runs: one for all, since each ends before the next begins. Arrays keep their memory, so
+ * that a check makes no garbage.
+ */
+let text = "";
 let owner: AclOwner = { mountpoint: "", clientId: "", username: "" };
+const words: string[] = [];
+let wordCount = 0;
+/** Where the next level begins; beyond the end when all are cut. */
+let nextAt = 0;
 const found: number[] = [];
+let foundCount = 0;
 
-/** Rules of one tree that fit, in order. Good until the next check. */
-function collect(root: Level, text: string, forOwner: AclOwner): readonly number[] {
-  asked.text = text;
-  asked.words.length = 0;
-  asked.nextAt = 0;
+/** Rules of one tree that fit, in order. */
+function collect(root: Level, asked: string, forOwner: AclOwner): readonly number[] {
+  text = asked;
   owner = forOwner;
-  found.length = 0;
+  wordCount = 0;
+  nextAt = 0;
+  foundCount = 0;
   walk(root, 0);
-  return found.length > 1 ? found.sort((a, b) => a - b) : found;
+  if (foundCount === 0) return NONE;
+  const first = found[0] as number;
+  if (foundCount === 1) return aloneOf(first);
+  return found.slice(0, foundCount).sort((a, b) => a - b);
+}
+
+/** Lists of one rule, which are usual, by its number. */
+const alone: (readonly number[])[] = [];
+
+function aloneOf(rule: number): readonly number[] {
+  while (alone.length <= rule) alone.push([alone.length]);
+  return alone[rule] as readonly number[];
 }
 
 /** Cuts as many levels as somebody asks for, in order: most checks end early. Undefined behind the last. */
 function wordAt(depth: number): string | undefined {
-  const { text, words, nextAt } = asked;
-  if (depth < words.length) return words[depth];
+  if (depth < wordCount) return words[depth];
   if (nextAt > text.length) return undefined;
   const slash = text.indexOf("/", nextAt);
   const end = slash === -1 ? text.length : slash;
   const word = text.slice(nextAt, end);
-  words.push(word);
-  asked.nextAt = end + 1;
+  words[wordCount++] = word;
+  nextAt = end + 1;
   return word;
 }
 
@@ -152,7 +170,7 @@ function walkFilled({ clientId, username, mountpoint }: Level, word: string, nex
 }
 
 function take(rules: readonly number[]): void {
-  for (let i = 0; i < rules.length; i++) found.push(rules[i] as number);
+  for (let i = 0; i < rules.length; i++) found[foundCount++] = rules[i] as number;
 }
 
 /** The level below for one word of a pattern; made if it is not there. */

@@ -12,8 +12,9 @@ import { type AclOwner, AclTree, splitShared } from "./acl-tree.ts";
 
 /** More no packet can carry. */
 const PAYLOAD_ANY = 268_435_456;
-/** A client's last topic is kept with its ACL unless it is longer. */
-export const KEPT_TOPIC_CHARS = 200;
+/** Topics that are kept with a client's ACL, unless they are longer. */
+export const KEPT_TOPICS = 4;
+export const KEPT_TOPIC_CHARS = 100;
 const NO_RULES: readonly Rule[] = [];
 
 /** Answer for what no rule allows. */
@@ -81,8 +82,11 @@ export class Acl {
 export class OwnedAcl {
   readonly acl: Acl;
   readonly owner: AclOwner;
-  private lastTopic = "";
-  private lastRules = NO_RULES;
+  /** Most clients repeat a few topics: the last ones, and the rules that match each. */
+  private readonly topics: string[] = [];
+  private readonly matched: (readonly Rule[])[] = [];
+  /** Which of them goes next. */
+  private turn = 0;
 
   constructor(acl: Acl, owner: AclOwner) {
     this.acl = acl;
@@ -92,7 +96,7 @@ export class OwnedAcl {
   /** The first rule, in order, that allows a publish; undefined when none does. On every publish's way. */
   publishRule(asked: PublishAsked): Rule | undefined {
     const { topic, qos, retain } = asked;
-    const rules = topic === this.lastTopic ? this.lastRules : this.rulesFor(topic);
+    const rules = this.rulesFor(topic);
     for (let i = 0; i < rules.length; i++) {
       const rule = rules[i] as Rule;
       if (rule.isInvalid) return undefined;
@@ -114,12 +118,17 @@ export class OwnedAcl {
     return undefined;
   }
 
-  /** Most clients repeat their topic: the rules that match it are kept. */
   private rulesFor(topic: string): readonly Rule[] {
+    const { topics } = this;
+    for (let i = 0; i < topics.length; i++) {
+      // The broker keeps one text for a topic in use: this compares pointers.
+      if (topics[i] === topic) return this.matched[i] as readonly Rule[];
+    }
     const rules = this.acl.matching(topic, this.owner);
     if (topic.length <= KEPT_TOPIC_CHARS) {
-      this.lastTopic = topic;
-      this.lastRules = rules;
+      topics[this.turn] = topic;
+      this.matched[this.turn] = rules;
+      this.turn = (this.turn + 1) % KEPT_TOPICS;
     }
     return rules;
   }

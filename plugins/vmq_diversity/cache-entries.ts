@@ -1,6 +1,6 @@
 /** Entries of `auth_cache`: where they are, what they share, and who goes when there are too many. */
 import type { Logger, SessionContext } from "../../core/plugin-api.ts";
-import { Acl, KEPT_TOPIC_CHARS, OwnedAcl } from "./acl.ts";
+import { Acl, KEPT_TOPIC_CHARS, KEPT_TOPICS, OwnedAcl } from "./acl.ts";
 import type { AclKind, CacheInsert } from "./acl-rule.ts";
 import type { AclOwner } from "./acl-tree.ts";
 
@@ -13,8 +13,8 @@ export interface CacheLimits {
 
 export const CACHE_LIMITS: CacheLimits = { entriesMax: 1_000_000, bytesMax: 512 * 1024 * 1024 };
 
-/** What an entry costs beside its text: objects, places in maps, the last topic. Rounded up. */
-const ENTRY_BYTES = 600 + KEPT_TOPIC_CHARS;
+/** What an entry costs beside its text: objects, places in maps, the last topics. Rounded up. */
+const ENTRY_BYTES = 700 + KEPT_TOPICS * KEPT_TOPIC_CHARS;
 const ACL_BYTES = 500;
 /** Entries in use that may be passed over when one has to go; bounds the time of an insert. */
 const SECOND_CHANCES_MAX = 64;

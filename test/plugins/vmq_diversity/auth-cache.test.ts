@@ -235,6 +235,20 @@ describe("auth_cache", () => {
     }
   });
 
+  it("answers for any number of topics in turn, each by its own rules", () => {
+    const { client } = setUp();
+    const acl = Array.from({ length: 10 }, (_, i) => ({ pattern: `t/${i}`, max_qos: i % 3 }));
+    const one = client("one", acl);
+    for (let round = 0; round < 3; round++) {
+      for (let i = 0; i < 12; i++) {
+        for (const qos of [0, 1, 2]) {
+          const isAllowed = i < 10 && qos <= i % 3;
+          expect(one.check(`t/${i}`, { qos })).toEqual(isAllowed ? OK : REFUSED);
+        }
+      }
+    }
+  });
+
   it("leaves clients without an entry to the scripts", () => {
     const { session } = setUp();
     const one = session("one");
