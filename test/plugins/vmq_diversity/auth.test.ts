@@ -289,12 +289,9 @@ for (const { name, method, has, start, settings } of BACKENDS) {
     it("has numbers of its pool", async () => {
       const number = (what: string): number =>
         broker.broker.metrics()[`vmq_diversity_${name}_pool_${what}`] ?? 0;
-      await waitFor(
-        "the pool has told its numbers",
-        () => number("calls") > 0 && number("open") > 0,
-      );
+      const told = ["calls", "open", "elapsed_ms"];
+      await waitFor("the pool has told its numbers", () => told.every((what) => number(what) > 0));
       expect(number("size")).toBeGreaterThanOrEqual(number("open"));
-      expect(number("elapsed_ms")).toBeGreaterThan(0);
     });
 
     it("[check 42] never takes an outage for a wrong password, and recovers by itself", async () => {
