@@ -72,12 +72,15 @@ export async function startMariadb(
           "--auth-root-authentication-method=normal",
         ],
         "--skip-test-db",
+        // Of its own: in the common one two servers take each other's temporary tables.
+        `--tmpdir=${folder}`,
       ]);
     },
     arguments: (port, folder) => [
       ...["--no-defaults", `--datadir=${folder}/data`, `--port=${port}`],
       ...[`--socket=${folder}/s.sock`, "--bind-address=127.0.0.1", "--skip-log-bin"],
       ...[
+        `--tmpdir=${folder}`,
         "--innodb-flush-log-at-trx-commit=2",
         "--innodb-buffer-pool-size=32M",
         "--skip-name-resolve",
