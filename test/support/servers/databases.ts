@@ -142,13 +142,16 @@ const MONGO = join(import.meta.dirname, "mongo");
 
 /**
  * A server that speaks MongoDB's protocol: FerretDB, built once per machine with Go (Debian has no
- * MongoDB).
+ * MongoDB). With files of a certificate and its key it speaks TLS.
  */
-export function startMongo(scope: Scope = "file"): Promise<Service> {
+export function startMongo(
+  scope: Scope = "file",
+  certificate: readonly string[] = [],
+): Promise<Service> {
   return startService({
     ...{ package: "golang", command: mongoBinary(), scope },
     prepare: (folder) => mkdirSync(join(folder, "data")),
-    arguments: (port, folder) => [`127.0.0.1:${port}`, join(folder, "data")],
+    arguments: (port, folder) => [...[`127.0.0.1:${port}`, join(folder, "data"), ...certificate]],
   });
 }
 
