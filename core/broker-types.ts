@@ -52,7 +52,7 @@ export interface PluginControl {
 /** A running broker. */
 export interface Broker {
   /** Bound port of the first listener of a kind, or of the one with that name. */
-  port(kind?: "tcp" | "ssl" | "ws" | "wss", name?: string): number;
+  port(kind?: "tcp" | "ssl" | "ws" | "wss" | "http" | "https", name?: string): number;
   /** Counters summed over labels by VerneMQ's metric name, such as `queue_message_drop`. */
   metrics(): Record<string, number>;
   /** Series with labels, keys like `mqtt_connack_sent{mqtt_version="5",reason_code="success"}`. */

@@ -7,6 +7,7 @@ import type {
   PluginCommand,
   PluginContext,
   PluginHookTable,
+  PluginHttpModule,
 } from "./define-plugin.ts";
 import { type SettingValues, settingValues } from "./plugin-settings.ts";
 import type { HookName } from "./types.ts";
@@ -20,12 +21,19 @@ export interface ContextParts {
   readonly setHooks: (plugin: string, hooks: PluginHookTable) => void;
 }
 
+/** A metric of a plugin. */
+export interface PluginMetric {
+  readonly type: "counter" | "gauge";
+  read(): number;
+}
+
 /** A context with what the broker keeps of it while the plugin runs. */
 export interface HeldContext {
   readonly context: PluginContext;
-  /** Values by name, read now. */
-  readonly series: Map<string, () => number>;
+  /** Metrics by name, read now. */
+  readonly series: Map<string, PluginMetric>;
   readonly commands: PluginCommand[];
+  readonly httpModules: PluginHttpModule[];
   /** Hooks that never answer `next`, with the reason. */
   settled: { hooks: readonly HookName[]; why: string } | undefined;
   /** Stops timers and subscriptions. */
@@ -41,6 +49,7 @@ export function createContext(plugin: AnyPlugin, parts: ContextParts): HeldConte
   const held: HeldContext = {
     series: new Map(),
     commands: [],
+    httpModules: [],
     settled: undefined,
     end: () => {
       for (const timer of timers) clearTimeout(timer);
@@ -59,14 +68,14 @@ export function createContext(plugin: AnyPlugin, parts: ContextParts): HeldConte
       metrics: {
         counter: (series) => {
           let value = 0;
-          addSeries(held.series, series, () => value);
+          addSeries(held.series, series, { type: "counter", read: () => value });
           return {
             increment: (by = 1) => {
               value += by;
             },
           };
         },
-        gauge: (series, read) => addSeries(held.series, series, read),
+        gauge: (series, read) => addSeries(held.series, series, { type: "gauge", read }),
       },
       setTimeout: (run, ms) => {
         const timer = setTimeout(() => {
@@ -81,6 +90,7 @@ export function createContext(plugin: AnyPlugin, parts: ContextParts): HeldConte
         timers.add(timer);
         return timer;
       },
+      http: (module) => void held.httpModules.push(module),
       command: (command) => void held.commands.push(command),
       settlesAll: (hooks, why) => {
         held.settled = { hooks, why };
@@ -91,10 +101,10 @@ export function createContext(plugin: AnyPlugin, parts: ContextParts): HeldConte
   return held;
 }
 
-function addSeries(series: Map<string, () => number>, name: string, read: () => number): void {
+function addSeries(series: Map<string, PluginMetric>, name: string, metric: PluginMetric): void {
   if (!/^[a-z_]\w*$/.test(name)) throw new TypeError(`"${name}" is no name for a metric`);
   if (series.has(name)) throw new TypeError(`metric "${name}" is there already`);
-  series.set(name, read);
+  series.set(name, metric);
 }
 
 /** Runs a plugin's own code; its errors are logged and end nothing. */

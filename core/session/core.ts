@@ -8,6 +8,7 @@ import type { TimerWheel } from "../timers.ts";
 import type { Commits } from "./commits.ts";
 import type { SessionManager } from "./manager.ts";
 import type { Flusher } from "./outbox.ts";
+import type { PublishTimer } from "./publish-timer.ts";
 import type { Session } from "./session.ts";
 import type { SessionSettings } from "./settings.ts";
 
@@ -19,6 +20,7 @@ export interface Core {
   readonly hooks: HookRegistry;
   readonly counters: Counters;
   readonly wheel: TimerWheel;
+  readonly publishTimer: PublishTimer;
   readonly flusher: Flusher;
   readonly commits: Commits;
   readonly manager: SessionManager;

@@ -9,6 +9,8 @@ import type { Ending, Session } from "./session.ts";
 import { NEVER_EXPIRES, Subscriber } from "./subscriber.ts";
 import { publishWill, willDelay } from "./will.ts";
 
+export type { Core, Subscriber };
+
 export interface Attachment {
   /** Seconds the state survives the connection. */
   expiryS: number;

@@ -237,6 +237,11 @@ export class Outbound implements CommitWaiter, Timed {
   private dropTooLarge(message: Message): void {
     const { core } = this.session;
     core.counters.queueMessageDrop++;
+    core.log.limited("message too large", 10).warn("message dropped, too large for the client", {
+      client_id: this.session.clientId,
+      topic: message.topic,
+      maximum_packet_size: this.session.packetBytesMax,
+    });
     core.hooks.tell("on_message_drop", {
       subscriber_id: (this.subscriber as Subscriber).hookId,
       topic: message.topic,
@@ -285,8 +290,7 @@ export class Outbound implements CommitWaiter, Timed {
       this.dispatch(delivery, queue);
     }
     this.isPumping = false;
-    const dropped = queue.takeDropped();
-    if (dropped > 0) this.session.logDropped(dropped);
+    queue.logDropped();
   }
 
   private dispatch(delivery: Delivery, queue: ClientQueue): void {

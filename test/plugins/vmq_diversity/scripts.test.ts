@@ -84,7 +84,7 @@ describe("vmq-admin script", () => {
     await connect(BOB);
     await refusalOf(connect({ ...BOB, username: "eve" }));
     const { stdout } = await script("show");
-    expect(stdout).toMatch(/auth_on_register\s+│ 2\s+│ 1\s+│ \d+\s+│ \d+/);
+    expect(stdout).toMatch(/auth_on_register\s+[|│] 2\s+[|│] 1\s+[|│] \d+\s+[|│] \d+/);
     expect(stdout).toMatch(/last error: auth_on_register: \S+a\.lua:1: who is eve/);
   });
 
