@@ -4,7 +4,7 @@ import type { Endpoint } from "./endpoint.ts";
 import type { Call, Exchange, Failure, Outcome, Response } from "./exchange.ts";
 import { type WebhookRow, webhookRow } from "./hooks.ts";
 import type { HookMetrics, WebhookMetrics } from "./metrics.ts";
-import type { WebhookOptions, WebhookSpec } from "./options.ts";
+import { shownEndpoint, type WebhookOptions, type WebhookSpec } from "./options.ts";
 import { SIGNATURE_HEADER, signatureOf } from "./signature.ts";
 
 export interface RegistrationParts {
@@ -111,7 +111,7 @@ export class Registration {
   }
 
   private get where(): { endpoint: string; hook: string } {
-    return { endpoint: this.spec.endpoint, hook: this.spec.hook };
+    return { endpoint: shownEndpoint(this.spec.endpoint), hook: this.spec.hook };
   }
 
   private limited(what: string): Logger {

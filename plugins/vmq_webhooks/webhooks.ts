@@ -14,7 +14,7 @@ import { Endpoint, type EndpointLimits } from "./endpoint.ts";
 import type { Response } from "./exchange.ts";
 import { WEBHOOKS, type WebhookHook } from "./hooks.ts";
 import type { WebhookMetrics } from "./metrics.ts";
-import type { WebhookSpec } from "./options.ts";
+import { shownEndpoint, type WebhookSpec } from "./options.ts";
 import { type CallFailure, Registration } from "./registration.ts";
 import { NotText } from "./text.ts";
 
@@ -152,7 +152,7 @@ export class Webhooks {
     if (events === 0) return;
     this.parts.metrics.eventsDropped.increment(events);
     this.parts.log.warn("webhook events lost, the endpoint is no longer registered", {
-      endpoint: endpoint.url,
+      endpoint: shownEndpoint(endpoint.url),
       events,
     });
   }

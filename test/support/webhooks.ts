@@ -212,6 +212,6 @@ export async function startWebhooks(
 export async function webhooksCommand(broker: Broker, line: string): Promise<string> {
   const [, ...args] = ["", ...line.split(" ")];
   const { exit, stdout, stderr } = await broker.control("webhooks", args);
-  if (exit !== 0) throw new Error(`exit ${exit}: ${stderr}`);
+  if (exit !== 0) throw new Error(`exit ${exit}: ${stdout}${stderr}`);
   return stdout;
 }
