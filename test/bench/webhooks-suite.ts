@@ -35,6 +35,11 @@ interface Row {
 }
 
 const PAIRS = ["pubsub", "--pattern", "pairs", "--pubs", "100", "--subs", "100", "--qos", "1"];
+const WARM_UP_SECONDS = 2;
+const WARM_UP = [
+  ...PAIRS,
+  ...["--rate", "3000", "--messages", String(3000 * WARM_UP_SECONDS), "--drain", "15"],
+];
 const atFullRate = (seconds: number): string[] => [
   ...PAIRS,
   ...["--messages", "4000000000", "--duration", String(seconds), "--strict-order", "1"],
@@ -100,8 +105,13 @@ const ROWS: readonly Row[] = [
     sleepMs: SLEEP_MS,
     args: atRate(() => EVENTS),
     measures: [
-      // Far below what one answer of the endpoint takes.
-      { ...latency("p99"), isMet: (value) => value <= SLEEP_MS / 10, goal: "≤ 10 ms" },
+      { ...latency("p50"), isMet: (value) => value <= SLEEP_MS / 10, goal: "≤ 10 ms" },
+      // One that waited for an answer would be all of it later.
+      {
+        ...latency("p99"),
+        isMet: (value, without) => value <= without + SLEEP_MS / 2,
+        goal: "≤ 50 ms above that without",
+      },
     ],
   },
 ];
@@ -145,6 +155,8 @@ async function run(row: Row, seconds: number, withWebhooks: boolean): Promise<Lo
     );
     try {
       const timeoutMs = seconds * 1000 + RUN_SLACK_MS;
+      // Connections are open and hot code is compiled before it counts.
+      await runLoad(pickGenerator(), peer, WARM_UP, WARM_UP_SECONDS * 1000 + RUN_SLACK_MS);
       const result = await runLoad(pickGenerator(), peer, row.args(seconds), timeoutMs);
       const fault = faultOf(result);
       if (fault !== "") throw new Error(`${row.name}: ${fault}`);
