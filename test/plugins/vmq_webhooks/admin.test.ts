@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { loadConfig } from "../../../core/config/load.ts";
 import { METRIC_HOOKS, WEBHOOKS } from "../../../plugins/vmq_webhooks/hooks.ts";
-import { freePort, tempDir, waitFor } from "../../support/broker.ts";
+import { acceptingPlugin, freePort, tempDir, waitFor } from "../../support/broker.ts";
 import { startProcess } from "../../support/process.ts";
 import { connectClient, openClient } from "../../support/raw-client.ts";
 import {
@@ -147,6 +147,26 @@ describe("vmq-admin webhooks", () => {
     await waitFor("the failure is logged", () => running.output.includes("webhook failed"));
     expect(running.output).toContain("http://me:***@127.0.0.1");
     expect(running.output).not.toContain("s3cret");
+  });
+
+  test("registered and deregistered at run time, endpoints decide about clients that are there", async () => {
+    const endpoint = await startEndpoint(({ body }) =>
+      body.topic === "forbidden" ? '{"result":{"error":"not_authorized"}}' : NEXT,
+    );
+    const broker = await startWebhooks({ allow_anonymous: "on" }, [acceptingPlugin]);
+    const client = await connectClient(broker, 5, { clientId: "c" });
+    const codeOf = async (topic: string): Promise<number> => {
+      client.publish({ topic, qos: 1 });
+      const { code = 0 } = await client.expect("puback");
+      return code === 0x10 ? 0 : code;
+    };
+    expect(await codeOf("forbidden")).toBe(0);
+    const target = `hook=auth_on_publish_m5 endpoint=${endpoint.url}`;
+    await webhooksCommand(broker, `register ${target}`);
+    expect([await codeOf("forbidden"), await codeOf("other")]).toEqual([0x87, 0]);
+    await webhooksCommand(broker, `deregister ${target}`);
+    expect(await codeOf("forbidden")).toBe(0);
+    expect(endpoint.seen).toHaveLength(2);
   });
 
   test("deregistered while a client is decided, the client still gets its answer", async () => {

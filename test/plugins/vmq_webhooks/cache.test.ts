@@ -1,6 +1,11 @@
 import { describe, expect, test, vi } from "vitest";
 import type { Broker } from "../../../core/broker-types.ts";
+import { Later, type Logger, type PluginContext } from "../../../core/plugin-api.ts";
 import { AnswerCache, maxAgeS } from "../../../plugins/vmq_webhooks/cache.ts";
+import { createMetrics } from "../../../plugins/vmq_webhooks/metrics.ts";
+import { DEFAULT_OPTIONS } from "../../../plugins/vmq_webhooks/options.ts";
+import type { TlsSettings } from "../../../plugins/vmq_webhooks/tls.ts";
+import { Webhooks } from "../../../plugins/vmq_webhooks/webhooks.ts";
 import { waitFor } from "../../support/broker.ts";
 import { connectClient, openClient } from "../../support/raw-client.ts";
 import {
@@ -223,6 +228,42 @@ describe.each([4, 5] as const)("v%i answers to PUBLISH and SUBSCRIBE", (version)
     }
     expect(endpoint.of("auth_on_publish_m5")).toHaveLength(2);
   });
+});
+
+test("what is kept is answered at once, without a promise", async () => {
+  const endpoint = await startEndpoint(() => kept());
+  const cache = new AnswerCache(10);
+  const nothing = { increment() {} };
+  const log = { limited: () => log, isEnabled: () => false, error() {}, warn() {} };
+  const webhooks = new Webhooks({
+    cache,
+    log: log as unknown as Logger,
+    metrics: createMetrics({
+      metrics: { counter: () => nothing, gauge() {} },
+    } as unknown as PluginContext),
+    limits: {
+      pool: () => ({ connectionsMax: 1, idleMs: 1000, tls: () => ({}) as TlsSettings }),
+      queuedEvents: () => 1,
+      inflightEvents: () => 1,
+    },
+    onChange() {},
+  });
+  const spec = { name: "a", endpoint: endpoint.url, options: DEFAULT_OPTIONS };
+  webhooks.register({ ...spec, hook: "auth_on_publish" });
+  webhooks.register({ ...spec, hook: "auth_on_subscribe" });
+  const hooks = webhooks.hooks();
+  const who = { username: "u", subscriber_id: { mountpoint: "", client_id: "c" } };
+  const message = { ...who, qos: 1, topic: "t", payload: Buffer.from("x"), retain: false } as const;
+  const filters = { ...who, topics: [{ topic: "t", qos: 1 }] } as const;
+  for (const again of [false, true]) {
+    const answers = [
+      hooks.auth_on_publish?.(message as never),
+      hooks.auth_on_subscribe?.(filters as never),
+    ];
+    expect(answers.map((answer) => answer instanceof Later)).toEqual([!again, !again]);
+    expect(await Promise.all(answers)).toEqual(["ok", "ok"]);
+  }
+  webhooks.close();
 });
 
 describe("equal calls under way", () => {
