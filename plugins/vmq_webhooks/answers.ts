@@ -194,10 +194,11 @@ function withProperties(given: Fields, encoded: readonly string[]): Fields {
   if (!isRecord(properties)) {
     throw new Fault("modifiers.properties", `must be an object, not ${shown(properties)}`);
   }
-  const read: Fields = {};
-  for (const [name, value] of Object.entries(properties)) {
-    if (value !== null) read[name] = property(name, value, encoded);
-  }
+  const there = Object.entries(properties).filter(([, value]) => value !== null);
+  // Not by assignment, which makes `__proto__` something else than a name that is not known.
+  const read = Object.fromEntries(
+    there.map(([name, value]) => [name, property(name, value, encoded)]),
+  );
   return { ...given, properties: read };
 }
 

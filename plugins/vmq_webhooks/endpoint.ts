@@ -46,7 +46,7 @@ export class Endpoint {
         queued: limits.queuedEvents(),
         inflight: Math.min(limits.inflightEvents(), limits.pool().connectionsMax),
       }),
-      () => !this.breaker.isTroubled || this.breaker.state !== "open" || this.breaker.admits(),
+      () => !this.breaker.isTroubled || this.breaker.admits(),
     );
   }
 

@@ -50,7 +50,9 @@ export interface EndpointAddress {
 }
 
 /** `http://unix:/run/auth.sock:/path`, as nginx writes it; then any http or https URL. */
-const UNIX = /^(https?):\/\/unix:(\/[^:]+):?(\/[^#]*)?$/;
+const UNIX = /^(https?):\/\/unix:(\/[^:]+):?(\/[^\s#]*)?$/;
+/** No host may be called so. */
+const UNIX_PREFIX = /^https?:\/\/unix:(?!\d)/;
 
 /** Takes an endpoint apart; undefined when it is no address. */
 export function addressOf(endpoint: string): EndpointAddress | undefined {
@@ -59,7 +61,7 @@ export function addressOf(endpoint: string): EndpointAddress | undefined {
     const [, scheme = "http", socketPath, path = "/"] = unix;
     return { origin: `${scheme}://localhost`, path, isTls: scheme === "https", socketPath };
   }
-  if (!URL.canParse(endpoint)) return undefined;
+  if (UNIX_PREFIX.test(endpoint) || !URL.canParse(endpoint)) return undefined;
   const { protocol, origin, pathname, search } = new URL(endpoint);
   if (protocol !== "http:" && protocol !== "https:") return undefined;
   return { origin, path: pathname + search, isTls: protocol === "https:", socketPath: undefined };
@@ -75,8 +77,17 @@ function authorizationOf(endpoint: string): string[] {
   if (UNIX.test(endpoint) || !URL.canParse(endpoint)) return [];
   const { username, password } = new URL(endpoint);
   if (username === "" && password === "") return [];
-  const pair = `${decodeURIComponent(username)}:${decodeURIComponent(password)}`;
+  const pair = `${decoded(username)}:${decoded(password)}`;
   return ["Authorization", `Basic ${Buffer.from(pair).toString("base64")}`];
+}
+
+/** A percent sign may stand for itself. */
+function decoded(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
 }
 
 const HEADER_NAME = /^[A-Za-z0-9!#$%&'*+.^_`|~-]+$/;

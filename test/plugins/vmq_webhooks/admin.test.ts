@@ -85,6 +85,8 @@ describe("vmq-admin webhooks", () => {
     ["register hook=on_message_drop endpoint=http://h/", 'Invalid value: "on_message_drop"'],
     ["register hook=auth_on_pubish endpoint=http://h/", "did you mean auth_on_publish?"],
     ["register hook=on_publish endpoint=notaurl", 'Invalid value: "notaurl"'],
+    ["register hook=on_publish endpoint=http://unix:", 'Invalid value: "http://unix:"'],
+    ["register hook=on_publish endpoint=http://unix:/s:/a\tb", "is no endpoint"],
     ["register hook=on_publish endpoint=ftp://h/", 'Invalid value: "ftp://h/"'],
     ["register hook=on_publish endpoint=http://h/ --response_timeout=abc", "response_timeout"],
     ["register hook=on_publish endpoint=http://h/ --base64payload=perhaps", "base64payload"],

@@ -72,7 +72,7 @@ describe("events of real clients", () => {
       webhooks_queued_events: 10,
     });
     const shown = await webhooksCommand(broker, "show --full");
-    expect(shown).toMatch(/on_publish .* 10 +│ \d+ +│ 0 +│ 15 /);
+    expect(shown).toMatch(/on_publish .* 10 +\| \d+ +\| 0 +\| 15 /);
   });
 
   test("ordered = on posts a client's messages one after the other", async () => {

@@ -116,6 +116,31 @@ describe("the circuit breaker", () => {
   });
 });
 
+describe("a probe", () => {
+  test("is a single event, whatever may be in flight", async () => {
+    const endpoint = await startEndpoint(() => ({ status: 503 }));
+    const broker = await startWebhooks(
+      { ...registered(endpoint, ["on_publish"]), "vmq_webhooks.max_inflight_events": "5" },
+      [acceptingPlugin],
+    );
+    const client = await connectClient(broker, 4, WHO);
+    for (let i = 0; i < 40; i++) client.publish({ topic: "a", qos: 1 });
+    const requests = (): number => Number(broker.metrics().webhooks_on_publish_requests);
+    await waitFor("it is suspended", async () => {
+      const shown = await webhooksCommand(broker, "show --full");
+      return shown.includes("| open ") && broker.metrics().webhooks_pending === 0;
+    });
+    const before = requests();
+    expect(before).toBeLessThan(20);
+    endpoint.handler = () => ({ hold: true });
+    const probe = await endpoint.wait("on_publish", before + 1);
+    expect(requests()).toBe(before + 1);
+    endpoint.handler = () => "{}";
+    probe.answer({ body: "{}" });
+    await endpoint.wait("on_publish", 40);
+  });
+});
+
 describe("connections", () => {
   test("are kept and used again", async () => {
     const endpoint = await startEndpoint();

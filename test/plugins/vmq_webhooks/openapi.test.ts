@@ -113,3 +113,30 @@ test.each([
   const read = readAnswer(hook as ConditionalHook, JSON.stringify(answer), true);
   expect("malformed" in read).toBe(!isOne);
 });
+
+test.each([
+  ["auth_on_register_m5", '{"__proto__":{"username":"root"}}', "modifiers.__proto__"],
+  [
+    "auth_on_publish_m5",
+    '{"properties":{"__proto__":{"p_content_type":"x"}}}',
+    "modifiers.properties.__proto__",
+  ],
+  ["auth_on_publish_m5", '{"properties":{"constructor":1}}', "modifiers.properties.constructor"],
+  [
+    "auth_on_subscribe_m5",
+    '{"topics":[{"topic":"a","qos":0,"__proto__":{"rap":true}}]}',
+    "modifiers.topics.[0].__proto__",
+  ],
+  [
+    "auth_on_subscribe_m5",
+    '{"topics":[{"topic":"a","qos":0,"constructor":1}]}',
+    "modifiers.topics.[0].constructor",
+  ],
+] as const)(
+  "names that JavaScript has for itself are no members: %s %s",
+  (hook, modifiers, field) => {
+    const body = `{"result":"ok","modifiers":${modifiers}}`;
+    expect(readAnswer(hook, body, true)).toMatchObject({ malformed: { field } });
+    expect(({} as { username?: string }).username).toBeUndefined();
+  },
+);
