@@ -188,6 +188,22 @@ describe("connections", () => {
     });
   });
 
+  test("that break are not tried again for what may not be asked twice", async () => {
+    const server = await startFickle();
+    const hooks = ["auth_on_register", "on_unsubscribe"];
+    const broker = await startWebhooks(registered(server, hooks), [acceptingPlugin]);
+    const client = await connectClient(broker, 4, WHO);
+    await client.unsubscribed("a");
+    expect(server.requests.map(({ path, connection }) => `${path} ${connection}`)).toEqual([
+      "auth_on_register 1",
+      "on_unsubscribe 1",
+    ]);
+    expect(broker.metrics()).toMatchObject({
+      webhooks_retries: 0,
+      webhooks_on_unsubscribe_errors: 1,
+    });
+  });
+
   test("of calls that ended early are used again", async () => {
     const endpoint = await startEndpoint(({ body }) => {
       return body.client_id !== "c" ? { hold: true } : OK;
@@ -196,17 +212,19 @@ describe("connections", () => {
       ...registered(endpoint, HOOK, { response_timeout: "300" }),
       "vmq_webhooks.pool_max_connections": "1",
     });
-    // One has the connection, one waits for it; the first leaves, the second is too late.
+    // One has the connection, one waits for it; the second leaves, the first has no answer in time.
     const [first, second] = [await openClient(broker, 4), await openClient(broker, 4)];
     first.connect({ ...WHO, clientId: "first" });
     await endpoint.wait("auth_on_register");
     second.connect({ ...WHO, clientId: "second" });
     await waitFor("two wait", () => broker.metrics().webhooks_pending === 2);
-    first.cut();
-    await waitFor("the second is refused", () => second.isClosed);
+    second.cut();
+    await waitFor("the first is refused", () => first.isClosed);
     await connectClient(broker, 4, WHO);
     expect(broker.metrics()).toMatchObject({
       webhooks_pending: 0,
+      // What waited for a connection in vain was not sent.
+      webhooks_auth_on_register_requests: 2,
       webhooks_auth_on_register_cancelled: 1,
       webhooks_auth_on_register_timeouts: 1,
     });
