@@ -1,6 +1,7 @@
 /** Door for plugins: the only file of the core that a plugin imports. */
 export { NautilusError } from "./errors.ts";
 export * from "./hooks/define-plugin.ts";
+export type * from "./hooks/plugin-session.ts";
 export type { PluginSetting, PluginSettings, SettingValues } from "./hooks/plugin-settings.ts";
 export { type PluginLog, ReloadedFile, type ReloadOptions } from "./hooks/reloaded-file.ts";
 export type * from "./hooks/types.ts";

@@ -11,7 +11,7 @@ export interface MetricSources {
   readonly manager: SessionManager;
   readonly hooks: HookRegistry;
   /** Metrics that plugins registered. */
-  readonly pluginSeries?: () => Iterable<{ name: string; value: number }>;
+  readonly pluginSeries?: () => Iterable<Series>;
 }
 
 export interface Series {
@@ -174,7 +174,7 @@ export function collectSeries(sources: MetricSources): Series[] {
     series.push({ name: "plugin_hook_timeouts", labels, value: stats.timeouts });
     series.push({ name: "plugin_hook_skipped", labels, value: stats.skipped });
   }
-  for (const { name, value } of sources.pluginSeries?.() ?? []) plain(name, value);
+  series.push(...(sources.pluginSeries?.() ?? []));
   return series;
 }
 

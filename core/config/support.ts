@@ -24,6 +24,11 @@ const DATA_DIR: Support = {
   why: "the data directory is chosen by --data-dir or NAUTILUS_DATA_DIR",
 };
 
+const BRIDGE_STORE: Support = {
+  kind: "elsewhere",
+  why: "outgoing QoS 1 and 2 messages of a bridge are always in the broker's store",
+};
+
 /** Listener options of Erlang's sockets. */
 const TUNING = [
   ...["tcp.nr_of_acceptors", "ssl.nr_of_acceptors", "ws.nr_of_acceptors", "wss.nr_of_acceptors"],
@@ -40,10 +45,13 @@ export const SUPPORT_RULES: Rules = [
   ["vmq_bcrypt.*", later("plugin vmq_passwd")],
   ["plugins.vmq_diversity", later("plugin vmq_diversity", ["off"])],
   ["plugins.vmq_webhooks", later("plugin vmq_webhooks", ["off"])],
-  ["plugins.vmq_bridge", later("plugin vmq_bridge", ["off"])],
   ["vmq_diversity.*", later("plugin vmq_diversity")],
   ["vmq_webhooks.*", later("plugin vmq_webhooks")],
-  ["vmq_bridge.*", later("plugin vmq_bridge")],
+  ...["tcp", "ssl"].flatMap((transport) =>
+    ["persistent_queue", "queue_dir", "segment_size"].map(
+      (option) => [`vmq_bridge.${transport}.$name.${option}`, BRIDGE_STORE] as const,
+    ),
+  ),
   ["vmq_http_pub.*", later("plugin vmq_http_pub")],
   ["vmq_web_ui.*", later("plugin vmq_web_ui")],
   // HTTP. A named listener is never accepted: its default address would open a port.

@@ -12,11 +12,18 @@ export interface ContextParts {
   readonly broker: PluginBroker & { end(): void };
 }
 
+/** A metric of a plugin. */
+export interface PluginSeries {
+  readonly name: string;
+  readonly labels: Readonly<Record<string, string>>;
+  read(): number;
+}
+
 /** A context with what the broker keeps of it while the plugin runs. */
 export interface HeldContext {
   readonly context: PluginContext;
   /** Values by name, read now. */
-  readonly series: Map<string, () => number>;
+  readonly series: Map<string, PluginSeries>;
   readonly commands: PluginCommand[];
   /** Hooks that never answer `next`, with the reason. */
   settled: { hooks: readonly HookName[]; why: string } | undefined;
@@ -46,6 +53,9 @@ export function createContext(plugin: AnyPlugin, parts: ContextParts): HeldConte
       settings: settingValues(name, settings, config) as SettingValues<typeof settings>,
       isSet: (setting) => config.isWritten(`${name}.${setting}`),
       config: (key) => config.value(key),
+      readValue: (key, text) => config.read(key, text),
+      keysBelow: (prefix) => config.keysBelow(prefix),
+      originOf: (key) => config.originOf(key),
       resolvePath: (path) => resolve(config.cwd, path),
       metrics: {
         counter: (series) => {
@@ -57,7 +67,7 @@ export function createContext(plugin: AnyPlugin, parts: ContextParts): HeldConte
             },
           };
         },
-        gauge: (series, read) => addSeries(held.series, series, read),
+        gauge: (series, read, labels) => addSeries(held.series, series, read, labels),
       },
       setTimeout: (run, ms) => {
         const timer = setTimeout(() => {
@@ -81,10 +91,20 @@ export function createContext(plugin: AnyPlugin, parts: ContextParts): HeldConte
   return held;
 }
 
-function addSeries(series: Map<string, () => number>, name: string, read: () => number): void {
+function addSeries(
+  all: Map<string, PluginSeries>,
+  name: string,
+  read: () => number,
+  labels: Readonly<Record<string, string>> = {},
+): () => void {
   if (!/^[a-z_]\w*$/.test(name)) throw new TypeError(`"${name}" is no name for a metric`);
-  if (series.has(name)) throw new TypeError(`metric "${name}" is there already`);
-  series.set(name, read);
+  const key = JSON.stringify([name, labels]);
+  if (all.has(key)) throw new TypeError(`metric "${name}" is there already`);
+  const series = { name, labels, read };
+  all.set(key, series);
+  return () => {
+    if (all.get(key) === series) all.delete(key);
+  };
 }
 
 /** Runs a plugin's own code; its errors are logged and end nothing. */

@@ -128,10 +128,16 @@ export class PluginManager {
     return this.list().flatMap(({ held }) => held.commands);
   }
 
-  /** Metrics of all plugins by name. */
-  *series(): IterableIterator<{ name: string; value: number }> {
+  /** Metrics of all plugins. */
+  *series(): IterableIterator<{
+    name: string;
+    labels: Readonly<Record<string, string>>;
+    value: number;
+  }> {
     for (const { held } of this.running.values()) {
-      for (const [name, read] of held.series) yield { name, value: read() };
+      for (const { name, labels, read } of held.series.values()) {
+        yield { name, labels, value: read() };
+      }
     }
   }
 

@@ -49,6 +49,8 @@ export class ClientQueue implements Timed {
   /** Expired stored messages are being looked for. */
   private isSweeping = false;
   private dropped = 0;
+  /** As `dropped`, since the start. */
+  droppedInAll = 0;
 
   constructor(subscriber: Subscriber, isAdditional = false) {
     this.subscriber = subscriber;
@@ -525,7 +527,10 @@ export class ClientQueue implements Timed {
     else core.counters.queueMessageDrop++;
     if (delivery.stored !== STORED_NO) this.subscriber.erase(delivery);
     this.subscriber.tellDrop(delivery, reason);
-    if (reason === "queue_full") this.dropped++;
+    if (reason === "queue_full") {
+      this.dropped++;
+      this.droppedInAll++;
+    }
   }
 
   /** Number dropped since the last call, for one log line per burst. */

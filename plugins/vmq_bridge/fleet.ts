@@ -1,0 +1,104 @@
+/** All bridges of a broker: made from the configuration, changed by commands. */
+import type { PluginContext } from "../../core/plugin-api.ts";
+import { Bridge } from "./bridge.ts";
+import type { LoopGuard } from "./loops.ts";
+import { addMetrics } from "./metrics.ts";
+import { type BridgeSettings, fingerprint, readBridges } from "./settings.ts";
+
+interface Member {
+  readonly bridge: Bridge;
+  readonly fingerprint: string;
+  removeMetrics(): void;
+}
+
+export class Fleet {
+  readonly guard: LoopGuard;
+  /** Messages that bridges of other brokers pushed here a second time. */
+  loopsPushed = 0;
+  private readonly context: PluginContext;
+  private readonly members = new Map<string, Member>();
+  private readonly overrides = new Map<string, string | undefined>();
+  /** Of bridges that are gone. */
+  private droppedBefore = 0;
+
+  constructor(context: PluginContext, guard: LoopGuard) {
+    this.context = context;
+    this.guard = guard;
+    context.metrics.gauge("vmq_bridge_dropped_msgs", () => this.dropped);
+    context.metrics.gauge("vmq_bridge_loops_pushed", () => this.loopsPushed);
+  }
+
+  private get dropped(): number {
+    let sum = this.droppedBefore;
+    for (const { bridge } of this.members.values()) sum += bridge.dropped;
+    return sum;
+  }
+
+  /** In the order of the configuration. */
+  bridges(): Bridge[] {
+    return [...this.members.values()].map(({ bridge }) => bridge);
+  }
+
+  find(name: string): Bridge[] {
+    return this.bridges().filter(({ settings }) => settings.name === name);
+  }
+
+  mountpoints(): string[] {
+    return this.bridges().map(({ settings }) => settings.mountpoint);
+  }
+
+  /** Some bridge marks its messages: what is pushed here is looked at. */
+  isGuarding(): boolean {
+    return this.bridges().some(
+      ({ settings }) => settings.version === 5 && settings.loopProtection !== "off",
+    );
+  }
+
+  /** @throws Error naming the key when the configuration is wrong; then nothing has started. */
+  startAll(): void {
+    this.follow(readBridges(this.context, this.overrides));
+  }
+
+  stopAll(): void {
+    for (const { bridge } of this.members.values()) bridge.end(false);
+  }
+
+  /** Other settings, undefined = as if not written. Only bridges that are changed by it restart. */
+  change(changes: ReadonlyMap<string, string | undefined>): void {
+    const next = new Map([...this.overrides, ...changes]);
+    const wanted = readBridges(this.context, next);
+    for (const [key, text] of changes) this.overrides.set(key, text);
+    this.follow(wanted);
+  }
+
+  private follow(wanted: readonly BridgeSettings[]): void {
+    const keys = new Set(wanted.map(keyOf));
+    for (const [key, member] of this.members) if (!keys.has(key)) this.drop(key, member, true);
+    for (const settings of wanted) {
+      const key = keyOf(settings);
+      const old = this.members.get(key);
+      if (old?.fingerprint === fingerprint(settings)) continue;
+      const wasStopped = old?.bridge.state === "stopped";
+      if (old !== undefined)
+        this.drop(key, old, old.bridge.settings.mountpoint !== settings.mountpoint);
+      const bridge = new Bridge(this.context, settings, this.guard);
+      this.members.set(key, {
+        bridge,
+        fingerprint: fingerprint(settings),
+        removeMetrics: addMetrics(this.context, bridge),
+      });
+      if (!wasStopped) bridge.start();
+    }
+  }
+
+  private drop(key: string, { bridge, removeMetrics }: Member, cleanup: boolean): void {
+    this.members.delete(key);
+    this.droppedBefore += bridge.dropped;
+    removeMetrics();
+    bridge.end(cleanup);
+  }
+}
+
+function keyOf({ transport, name }: BridgeSettings): string {
+  return `${transport}.${name}`;
+}
