@@ -13,6 +13,7 @@ FROM node:20-slim
 WORKDIR /app
 COPY --from=build /app/node_modules node_modules
 COPY --from=build /app/dist dist
+COPY lua lua
 COPY package.json LICENSE README.md ./
 RUN mkdir -p /vernemq/data && chown node:node /vernemq/data
 USER node

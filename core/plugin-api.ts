@@ -1,6 +1,11 @@
 /** Door for plugins: the only file of the core that a plugin imports. */
+
+export { table } from "./admin/command.ts";
+export { nearest } from "./config/nearest.ts";
 export { NautilusError } from "./errors.ts";
 export * from "./hooks/define-plugin.ts";
+export { CONDITIONAL_HOOKS } from "./hooks/explain.ts";
+export { Later } from "./hooks/later.ts";
 export type * from "./hooks/plugin-session.ts";
 export type { PluginSetting, PluginSettings, SettingValues } from "./hooks/plugin-settings.ts";
 export { type PluginLog, ReloadedFile, type ReloadOptions } from "./hooks/reloaded-file.ts";

@@ -42,10 +42,7 @@ function later(feature: string, accept?: readonly string[]): Support {
 
 /** The one place to flip when a feature is built: remove its line (everything else works). */
 export const SUPPORT_RULES: Rules = [
-  ["vmq_bcrypt.*", later("plugin vmq_passwd")],
-  ["plugins.vmq_diversity", later("plugin vmq_diversity", ["off"])],
   ["plugins.vmq_webhooks", later("plugin vmq_webhooks", ["off"])],
-  ["vmq_diversity.*", later("plugin vmq_diversity")],
   ["vmq_webhooks.*", later("plugin vmq_webhooks")],
   ...["tcp", "ssl"].flatMap((transport) =>
     ["persistent_queue", "queue_dir", "segment_size"].map(

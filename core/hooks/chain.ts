@@ -1,5 +1,6 @@
 import { NautilusError } from "../errors.ts";
 import type { Breaker } from "./breaker.ts";
+import { Later } from "./later.ts";
 import type { CheckedAnswer } from "./modifiers.ts";
 import { type HookStats, SAMPLE_MASK } from "./stats.ts";
 import type { ConditionalHook, HookArgs, HookModifiers, HookName, Verdict } from "./types.ts";
@@ -13,6 +14,7 @@ interface LinkState {
   /** Brings an answer of a conditional hook into one form. */
   readonly check: (answer: unknown) => CheckedAnswer<ConditionalHook>;
   readonly timeoutMs: number;
+  readonly isPipelined: boolean;
   readonly onError: "deny" | "next";
   readonly stats: HookStats;
   readonly breaker: Breaker;
@@ -77,6 +79,11 @@ export function runTillOk<H extends ConditionalHook>(
     }
     if (isPromise(answer)) {
       const sinceMs = isSampled ? startMs : performance.now();
+      if (answer instanceof Later && link.timeoutMs === 0) {
+        // Stays what it is: whoever asks tells both apart by nothing but `then`.
+        const later = continueAtOnce(links, i, answer, args, report, sinceMs, failed);
+        return later as unknown as Promise<ChainVerdict<H>>;
+      }
       return continueLater(links, i, answer, args, report, sinceMs, failed);
     }
     if (isSampled) stats.timed(performance.now() - startMs);
@@ -94,6 +101,33 @@ export function runTillOk<H extends ConditionalHook>(
   }
   if (failed) return PLUGIN_FAILED;
   return links.length === 0 ? NO_HOOK : CHAIN_EXHAUSTED;
+}
+
+/** The rest of a chain behind a plugin that keeps its own deadline and answers by `Later`. */
+function continueAtOnce<H extends ConditionalHook>(
+  links: readonly Link<H>[],
+  index: number,
+  pending: Later<unknown>,
+  args: HookArgs[H],
+  report: FailureReport,
+  startMs: number,
+  hasFailed: boolean,
+): Later<ChainVerdict<H>> {
+  const link = links[index] as Link<H>;
+  const chain = new Later<ChainVerdict<H>>();
+  pending.then((answer) => {
+    link.stats.timed(performance.now() - startMs);
+    if (link.breaker.isTroubled) link.breaker.succeeded();
+    const verdict = settle(link, answer, report);
+    if (verdict !== "next") {
+      chain.settle(verdict);
+      return;
+    }
+    const rest = runTillOk(links, args, report, index + 1, hasFailed);
+    if (isPromise(rest)) void rest.then((late) => chain.settle(late));
+    else chain.settle(rest);
+  });
+  return chain;
 }
 
 async function continueLater<H extends ConditionalHook>(
@@ -214,6 +248,7 @@ export function isPromise(value: unknown): value is Promise<unknown> {
 /** A late answer is ignored; whatever the plugin still does then is its own matter. */
 function withDeadline<T>(pending: Promise<T>, link: LinkState): Promise<T> {
   const { plugin, answeredBy: hook, timeoutMs } = link;
+  if (timeoutMs === 0) return pending;
   return new Promise((resolve, reject) => {
     const timer = setTimeout(
       () => reject(new NautilusError("HOOK_TIMEOUT", { plugin, hook, timeoutMs })),

@@ -1,5 +1,6 @@
 import type { ConfigValue } from "../config/types.ts";
 import type { Logger } from "../logger.ts";
+import type { Later } from "./later.ts";
 import type { PluginSession, PluginSessionOptions } from "./plugin-session.ts";
 import type { PluginSettings, SettingValues } from "./plugin-settings.ts";
 import type {
@@ -32,7 +33,12 @@ export type PluginHookArgs<H extends HookName> = H extends WithoutContext
 
 /** The function of one hook. Answer without a promise where you can: it costs the least. */
 export type PluginHook<H extends HookName> = H extends ConditionalHook
-  ? (args: PluginHookArgs<H>) => Verdict<HookAnswers[H]> | Promise<Verdict<HookAnswers[H]>>
+  ? (
+      args: PluginHookArgs<H>,
+    ) =>
+      | Verdict<HookAnswers[H]>
+      | Promise<Verdict<HookAnswers[H]>>
+      | Pick<Later<Verdict<HookAnswers[H]>>, "then">
   : (args: PluginHookArgs<H>) => void | Promise<void>;
 
 export type PluginHookTable = { readonly [H in HookName]?: PluginHook<H> };
@@ -123,6 +129,11 @@ export interface PluginContext<S extends PluginSettings = PluginSettings> {
    * plugins behind it that are never asked. Replaces what was told before.
    */
   settlesAll(hooks: readonly HookName[], why: string): void;
+  /**
+   * Replaces the plugin's hooks between two calls, for a plugin whose own plugins come and go. Only
+   * while it runs: in `start` it has no effect, since `hooks` is asked afterwards.
+   */
+  setHooks(hooks: PluginHookTable): void;
 }
 
 /** What `definePlugin` takes. */
@@ -132,9 +143,11 @@ export interface PluginDefinition<S extends PluginSettings = PluginSettings> {
   readonly settings?: S;
   /** Where `plugins.<name>.priority` and its like are not written. */
   readonly priority?: number;
+  /** 0: the plugin answers every call in time by itself. */
   readonly hookTimeoutMs?: number;
   readonly onError?: "deny" | "next";
   readonly v5Compat?: boolean;
+  readonly isPipelined?: boolean;
   /** The hooks, or a function that makes them when the plugin starts, after `start`. */
   readonly hooks: PluginHookTable | ((context: PluginContext<S>) => PluginHookTable);
   /**
@@ -158,6 +171,7 @@ export interface AnyPlugin {
   readonly hookTimeoutMs?: number;
   readonly onError?: "deny" | "next";
   readonly v5Compat?: boolean;
+  readonly isPipelined?: boolean;
   start?(context: never): void | Promise<void>;
   stop?(context: never): void | Promise<void>;
 }

@@ -1,7 +1,13 @@
 import { resolve } from "node:path";
 import type { Config } from "../config/types.ts";
 import type { Logger } from "../logger.ts";
-import type { AnyPlugin, PluginBroker, PluginCommand, PluginContext } from "./define-plugin.ts";
+import type {
+  AnyPlugin,
+  PluginBroker,
+  PluginCommand,
+  PluginContext,
+  PluginHookTable,
+} from "./define-plugin.ts";
 import { type SettingValues, settingValues } from "./plugin-settings.ts";
 import type { HookName } from "./types.ts";
 
@@ -10,6 +16,8 @@ export interface ContextParts {
   readonly config: Config;
   readonly log: Logger;
   readonly broker: PluginBroker & { end(): void };
+  /** Replaces the hooks of a running plugin. */
+  readonly setHooks: (plugin: string, hooks: PluginHookTable) => void;
 }
 
 /** A metric of a plugin. */
@@ -86,6 +94,7 @@ export function createContext(plugin: AnyPlugin, parts: ContextParts): HeldConte
       settlesAll: (hooks, why) => {
         held.settled = { hooks, why };
       },
+      setHooks: (hooks) => parts.setHooks(name, hooks),
     },
   };
   return held;

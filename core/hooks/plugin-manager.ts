@@ -4,6 +4,7 @@ import type { Logger } from "../logger.ts";
 import { isPromise } from "./chain.ts";
 import type { PluginSource } from "./configured.ts";
 import type { AnyPlugin, PluginBroker, PluginCommand, PluginContext } from "./define-plugin.ts";
+import { Later } from "./later.ts";
 import { checkHooks, checkPlugin, findPlugin, loadPlugin, type PluginFile } from "./loader.ts";
 import { createContext, type HeldContext } from "./plugin-context.ts";
 import { missingSettings, schemaRows } from "./plugin-settings.ts";
@@ -109,7 +110,7 @@ export class PluginManager {
       const definition = file === undefined ? old.definition : await loadPlugin(name, file);
       const started = await this.start(file === undefined ? { definition } : { definition, file });
       // It may have been disabled while the new version started.
-      if (this.running.get(name) !== old || !this.parts.hooks.replace(started.plugin)) {
+      if (this.running.get(name)?.held !== old.held || !this.parts.hooks.replace(started.plugin)) {
         await this.stop(started);
         throw new NautilusError("PLUGIN_NOT_FOUND", { plugin: name, reason: "it is not enabled" });
       }
@@ -176,7 +177,27 @@ export class PluginManager {
 
   private contextOf(definition: AnyPlugin): HeldContext {
     const { config, log, callsOf } = this.parts;
-    return createContext(definition, { config, log, broker: callsOf(definition.name) });
+    const held: HeldContext = createContext(definition, {
+      config,
+      log,
+      broker: callsOf(definition.name),
+      setHooks: (name, hooks) => this.setHooks(name, held, hooks),
+    });
+    return held;
+  }
+
+  /** Other hooks for a plugin that runs, at its place in the chains. */
+  private setHooks(name: string, held: HeldContext, hooks: object): void {
+    const running = this.running.get(name);
+    if (running === undefined || running.held !== held) return;
+    checkHooks(hooks);
+    const { definition, calls } = running;
+    const made = hooks as PluginHooks;
+    const plugin: Plugin = {
+      ...running.plugin,
+      hooks: definition.stop === undefined ? made : calls.counted(made),
+    };
+    if (this.parts.hooks.replace(plugin)) this.running.set(name, { ...running, plugin });
   }
 
   private runningOf({ definition, file }: PluginSource, held: HeldContext): RunningPlugin {
@@ -195,6 +216,7 @@ export class PluginManager {
       ...(typeof hookTimeoutMs === "number" ? { hookTimeoutMs } : {}),
       ...(onError === "deny" || onError === "next" ? { onError } : {}),
       ...(typeof v5Compat === "boolean" ? { v5Compat } : {}),
+      ...(definition.isPipelined === undefined ? {} : { isPipelined: definition.isPipelined }),
     };
     return { definition, file, plugin, held, calls };
   }
@@ -243,7 +265,8 @@ class Calls {
       if (call === undefined) continue;
       counted[hook] = (args) => {
         const answer = call(args);
-        if (isPromise(answer)) this.count(answer);
+        if (answer instanceof Later) this.countLater(answer);
+        else if (isPromise(answer)) this.count(answer);
         return answer;
       };
     }
@@ -265,10 +288,16 @@ class Calls {
 
   private count(answer: Promise<unknown>): void {
     this.pending++;
-    const done = (): void => {
-      this.pending--;
-      if (this.pending === 0) this.wake?.();
-    };
-    answer.then(done, done);
+    answer.then(this.done, this.done);
   }
+
+  private countLater(answer: Later<unknown>): void {
+    this.pending++;
+    answer.then(this.done);
+  }
+
+  private readonly done = (): void => {
+    this.pending--;
+    if (this.pending === 0) this.wake?.();
+  };
 }

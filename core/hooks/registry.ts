@@ -94,6 +94,13 @@ export class ChainSet {
     return this.chains[hook].length > 0 || !this.mayBeOpen;
   }
 
+  /** May plugins be asked about a client's next message before they have answered for the last? */
+  isPipelined(hook: ConditionalHook): boolean {
+    return this.pipelined.has(hook);
+  }
+
+  private readonly pipelined = new Set<HookName>();
+
   rebuild(global: Chains): void {
     const chains: Record<string, readonly Link[]> = { ...global } as never;
     const replace = (hooks: ReadonlySet<HookName>, names: readonly string[] | undefined): void => {
@@ -103,6 +110,10 @@ export class ChainSet {
     replace(AUTHENTICATION, this.authPlugins);
     replace(AUTHORIZATION, this.authzPlugins);
     this.chains = chains as unknown as Chains;
+    this.pipelined.clear();
+    for (const hook of ["auth_on_publish", "auth_on_publish_m5"] as const) {
+      if (this.chains[hook].every((link) => link.isPipelined)) this.pipelined.add(hook);
+    }
   }
 }
 
@@ -254,6 +265,7 @@ export class HookRegistry {
           ? (given) => checkVerdict(hook as ConditionalHook, given)
           : (given) => checkCompat(answeredBy, given),
       timeoutMs: plugin.hookTimeoutMs ?? HOOK_TIMEOUT_MS,
+      isPipelined: plugin.isPipelined === true,
       onError: isFatal ? "deny" : "next",
       stats,
       breaker,

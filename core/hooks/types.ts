@@ -1,4 +1,5 @@
 import type { Peer } from "../listeners/types.ts";
+import type { Later } from "./later.ts";
 
 /**
  * The hook contract: names, arguments, verdicts and modifiers of every step in a client's life. Names
@@ -318,7 +319,12 @@ export type ConditionalHook = keyof HookModifiers;
 export type EventHook = Exclude<HookName, ConditionalHook>;
 
 export type HookFunction<H extends HookName> = H extends ConditionalHook
-  ? (args: HookArgs[H]) => Verdict<HookAnswers[H]> | Promise<Verdict<HookAnswers[H]>>
+  ? (
+      args: HookArgs[H],
+    ) =>
+      | Verdict<HookAnswers[H]>
+      | Promise<Verdict<HookAnswers[H]>>
+      | Pick<Later<Verdict<HookAnswers[H]>>, "then">
   : (args: HookArgs[H]) => void | Promise<void>;
 
 export type PluginHooks = { [H in HookName]?: HookFunction<H> };
@@ -328,7 +334,10 @@ export interface Plugin {
   readonly name: string;
   readonly priority?: number;
   readonly hooks: PluginHooks;
-  /** Deadline of a call that answers with a promise, default 5000. `plugins.<name>.hook_timeout` */
+  /**
+   * Deadline of a call that answers with a promise, default 5000; 0 = the plugin keeps one of its own.
+   * `plugins.<name>.hook_timeout`
+   */
   readonly hookTimeoutMs?: number;
   /**
    * What a call that throws, rejects or is late means: a refusal (default), or ask the next plugin. It
@@ -341,4 +350,9 @@ export interface Plugin {
    * Plugin worlds with other rules (Lua, webhooks) say false. `plugins.<name>.v5_compat`
    */
   readonly v5Compat?: boolean;
+  /**
+   * auth_on_publish may be asked about a client's next message before the answer about the last one is
+   * there; answers take effect in the client's order. Default false: one at a time.
+   */
+  readonly isPipelined?: boolean;
 }

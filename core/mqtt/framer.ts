@@ -4,9 +4,15 @@ import { MqttError } from "./packets.ts";
 export interface PacketSink {
   /**
    * One packet: `start` at the fixed header, `body` behind it, `end` behind the packet. Returns false to
-   * stop: the rest waits until `Framer.resume`.
+   * stop: the rest waits until `Framer.resume`; "later" to stop before this packet, which is given again.
    */
-  onPacket(header: number, buffer: Buffer, start: number, body: number, end: number): boolean;
+  onPacket(
+    header: number,
+    buffer: Buffer,
+    start: number,
+    body: number,
+    end: number,
+  ): boolean | "later";
 }
 
 /** Largest Remaining Length. MQTT 5.0, 1.5.5 and 2.1.4. */
@@ -129,9 +135,10 @@ export class Framer {
         }
         const start = at;
         at = end;
-        if (!this.sink.onPacket(buffer[start] as number, buffer, start, body, end)) {
+        const goesOn = this.sink.onPacket(buffer[start] as number, buffer, start, body, end);
+        if (goesOn !== true) {
           this.stopped = true;
-          return at;
+          return goesOn === "later" ? start : at;
         }
       }
       return at;

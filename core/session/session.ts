@@ -21,6 +21,8 @@ import {
   PUBACK,
   PUBCOMP,
   PUBLISH,
+  PUBREC,
+  PUBREL,
 } from "../mqtt/packets.ts";
 import { malformed, protocolError, reasonName } from "../mqtt/reason-codes.ts";
 import type { Mount, Route } from "../routing/routes.ts";
@@ -31,10 +33,11 @@ import { handleAck, handleShortAck } from "./handlers/acks.ts";
 import { type EnhancedAuth, handleAuth } from "./handlers/auth.ts";
 import { handleConnect } from "./handlers/connect.ts";
 import { handleDisconnect } from "./handlers/disconnect.ts";
-import { handlePublish } from "./handlers/publish.ts";
+import { type AskedPublish, handlePublish } from "./handlers/publish.ts";
 import { handleSubscribe } from "./handlers/subscribe.ts";
 import { handleUnsubscribe } from "./handlers/unsubscribe.ts";
 import { DEFERRED_MAX, Outbound } from "./outbound.ts";
+import { Pipeline } from "./pipeline.ts";
 import type { RateLimit } from "./rate.ts";
 import type { Run } from "./run.ts";
 import type { SessionSettings } from "./settings.ts";
@@ -53,6 +56,8 @@ export const CLOSED = 4;
 const CONNECT_BYTES_MAX = 1_048_576;
 /** Answers a client has not read before nothing more is read from it. */
 const UNREAD_BYTES_MAX = 1_048_576;
+/** Packets whose order among PUBLISH packets has no meaning. */
+const MAY_OVERTAKE = new Set([PUBACK, PUBREC, PUBREL, PUBCOMP, PINGREQ, CONNECT]);
 /** Unparsed input above this stops the reading of the socket while a hook is awaited. */
 const HELD_BYTES_MAX = 65_536;
 
@@ -113,6 +118,10 @@ export class Session implements TransportHandler, PacketSink, Timed {
   /** Topic aliases of the client, by number. */
   aliasesIn: (Route | undefined)[] | undefined;
   rate: RateLimit | undefined;
+  /** PUBLISH packets that plugins are asked about; undefined until one answers later. */
+  private asked: Pipeline<AskedPublish> | undefined;
+  /** Pauses that hooks or a rate limit asked for. */
+  private pauses = 0;
   /** Reasons why input waits now: hooks, the store, a rate limit, a client that does not read. */
   private waits = 0;
   /** Too many answers wait for the store. */
@@ -190,18 +199,26 @@ export class Session implements TransportHandler, PacketSink, Timed {
   private endIfClosed(): void {
     if (this.closedBecause === undefined) return;
     if (this.phase === CONNECTED && this.isWaiting && !this.isChoked) return;
+    if (this.phase === CONNECTED && this.askedCount > 0) return;
     this.end({ reason: this.closedBecause, publishWill: true });
   }
 
   // ---- packets
 
-  onPacket(header: number, buffer: Buffer, start: number, body: number, end: number): boolean {
+  onPacket(
+    header: number,
+    buffer: Buffer,
+    start: number,
+    body: number,
+    end: number,
+  ): boolean | "later" {
     const type = header >>> 4;
     if (this.phase === CONNECTED) {
       if (type === PUBLISH) {
-        handlePublish(this, header, buffer, start, body, end);
+        if (!handlePublish(this, header, buffer, start, body, end)) return this.later();
         return !this.isWaiting && this.phase === CONNECTED;
       }
+      if (this.askedCount > 0 && !MAY_OVERTAKE.has(type)) return this.later();
       this.flushRun();
       if (type >= PUBACK && type <= PUBCOMP && end - body === 2) {
         handleShortAck(this, header, buffer, body);
@@ -287,6 +304,40 @@ export class Session implements TransportHandler, PacketSink, Timed {
     return this.ownContext;
   }
 
+  // ---- messages that plugins are asked about
+
+  get askedCount(): number {
+    return this.asked === undefined ? 0 : this.asked.length;
+  }
+
+  /** Adds a PUBLISH that cannot take effect yet (see pipeline.ts). */
+  addAsked(entry: AskedPublish, isLast: boolean): void {
+    this.asked ??= new Pipeline<AskedPublish>(this);
+    this.asked.add(entry, isLast);
+  }
+
+  askedAnswered(): void {
+    this.asked?.drain();
+  }
+
+  get isOpen(): boolean {
+    return this.phase !== CLOSED;
+  }
+
+  get isPaused(): boolean {
+    return this.pauses > 0;
+  }
+
+  pipelineEmptied(): void {
+    this.endIfClosed();
+  }
+
+  /** The packet must not overtake messages under way: it is read again when they have taken effect. */
+  private later(): "later" {
+    this.asked?.hold(0);
+    return "later";
+  }
+
   // ---- waiting
 
   get isWaiting(): boolean {
@@ -331,7 +382,12 @@ export class Session implements TransportHandler, PacketSink, Timed {
   /** Reads nothing more for `ms` milliseconds (throttle, max_message_rate). */
   pauseFor(ms: number): void {
     this.wait();
-    setTimeout(() => this.release(), ms).unref();
+    this.pauses++;
+    setTimeout(() => {
+      this.pauses--;
+      this.release();
+      this.asked?.drain();
+    }, ms).unref();
   }
 
   /** Too many answers wait for the store: read on when half of them are out. */

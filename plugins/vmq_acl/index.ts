@@ -303,6 +303,7 @@ function test(acl: AclPlugin, args: ReadonlyMap<string, string>): string {
 
 export default definePlugin({
   name: "vmq_acl",
+  isPipelined: true,
   settings: {
     acl_file: { type: "file", default: "./etc/vmq.acl", live: true, doc: "Path of the ACL file." },
     acl_reload_interval: {

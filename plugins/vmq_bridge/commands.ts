@@ -1,6 +1,5 @@
 /** `vmq-admin bridge ...` */
-import Table from "cli-table3";
-import type { PluginContext } from "../../core/plugin-api.ts";
+import { type PluginContext, table } from "../../core/plugin-api.ts";
 import type { Bridge } from "./bridge.ts";
 import type { Fleet } from "./fleet.ts";
 
@@ -24,11 +23,7 @@ export function addCommands(context: PluginContext, fleet: Fleet): void {
     path: ["bridge", "show"],
     usage: "bridge show [--name=NAME]",
     help: "all bridges: where to, what waits, what was lost, how they are",
-    run: (args) => {
-      const table = new Table({ head: HEAD, style: { head: [], border: [] } });
-      for (const bridge of chosen(fleet, args)) table.push(rowOf(bridge));
-      return `${table.toString()}\n`;
-    },
+    run: (args) => table(HEAD, chosen(fleet, args).map(rowOf)),
   });
   context.command({
     path: ["bridge", "start"],

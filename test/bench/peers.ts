@@ -30,7 +30,16 @@ interface Kind {
   /** Version, or why it cannot be run here. */
   probe(): { readonly version: string } | { readonly missing: string };
   /** The command to run. `isDurable`: sessions must survive a restart, where the broker can. */
-  command(at: { port: number; folder: string; isDurable: boolean }): Promise<string[]>;
+  command(at: PlaceOf): Promise<string[]>;
+}
+
+/** Where a broker runs. */
+interface PlaceOf {
+  readonly port: number;
+  readonly folder: string;
+  readonly isDurable: boolean;
+  /** More lines of Nautilus's configuration. */
+  readonly settings: readonly string[];
 }
 
 const root = repositoryRoot();
@@ -69,11 +78,15 @@ export function probePeer(name: PeerName): ReturnType<Kind["probe"]> {
 }
 
 /** Starts a broker on a free loopback port in a folder of its own; resolves when it accepts. */
-export async function startPeer(name: PeerName, isDurable = false): Promise<Peer> {
+export async function startPeer(
+  name: PeerName,
+  isDurable = false,
+  settings: readonly string[] = [],
+): Promise<Peer> {
   const folder = await mkdtemp(join(tmpdir(), `bench-${name}-`));
   folders.add(folder);
   const port = await freePort();
-  const child = startChild(await KINDS[name].command({ port, folder, isDurable }));
+  const child = startChild(await KINDS[name].command({ port, folder, isDurable, settings }));
   const stop = async () => {
     await child.stop();
     await rm(folder, { recursive: true, force: true });
@@ -112,7 +125,7 @@ function accepts(port: number): Promise<boolean> {
   });
 }
 
-async function nautilusCommand(at: { port: number; folder: string }): Promise<string[]> {
+async function nautilusCommand(at: PlaceOf): Promise<string[]> {
   const config = join(at.folder, "vernemq.conf");
   const lines = [
     "allow_anonymous = on",
@@ -121,6 +134,7 @@ async function nautilusCommand(at: { port: number; folder: string }): Promise<st
     "max_inflight_messages = 0",
     "max_online_messages = -1",
     "max_offline_messages = -1",
+    ...at.settings,
   ];
   await writeFile(config, `${lines.join("\n")}\n`);
   const data = join(at.folder, "data");

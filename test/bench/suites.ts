@@ -1,6 +1,7 @@
 // The suites of the bench, by the name that `npm run bench -- NAME` gives.
 import { runBrokerSuite } from "./broker-suite.ts";
 import { runHooksSuite } from "./hooks-suite.ts";
+import { runLuaSuite } from "./lua-suite.ts";
 
 /** Options that every suite gets; a suite ignores what it has no use for. */
 export interface SuiteOptions {
@@ -24,5 +25,9 @@ export interface Suite {
 /** All suites. A new one is a line here and a file beside this one. */
 export const SUITES: Readonly<Record<string, Suite>> = {
   broker: { about: "throughput, CPU and memory against Mosquitto and Aedes", run: runBrokerSuite },
+  lua: {
+    about: "publish and register decisions in Lua, beside the same without Lua",
+    run: runLuaSuite,
+  },
   hooks: { about: "what a chain of synchronous plugins adds to a publish", run: runHooksSuite },
 };

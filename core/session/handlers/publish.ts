@@ -35,9 +35,41 @@ type PublishChange = HookModifiers["auth_on_publish_m5"];
 /** Marks the packet id of a QoS 2 PUBLISH where id and QoS travel as one number (0 = QoS 0). */
 const QOS2 = 0x10000;
 
+/** A PUBLISH whose authorisation is under way. */
+export class AskedPublish {
+  readonly session: Session;
+  readonly route: Route;
+  readonly message: Message;
+  readonly answer: number;
+  readonly newAlias: number;
+  verdict: unknown;
+  isDecided = false;
+
+  constructor(session: Session, route: Route, message: Message, answer: number, newAlias: number) {
+    this.session = session;
+    this.route = route;
+    this.message = message;
+    this.answer = answer;
+    this.newAlias = newAlias;
+  }
+
+  /** The chain has answered; it takes effect when those before it have. */
+  decide(verdict: unknown): void {
+    this.verdict = verdict;
+    this.isDecided = true;
+    this.session.askedAnswered();
+  }
+
+  takeEffect(): void {
+    const { session, route, message, answer, newAlias } = this;
+    decide(session, route, message, answer, newAlias, this.verdict as Verdict<PublishChange>);
+  }
+}
+
 /**
  * PUBLISH from a client: parse, `$` check, alias, authorisation, retain, routing, acknowledgement,
- * on_publish, rate limit (mqtt.md, section 7). Synchronous unless a hook answers later.
+ * on_publish, rate limit (mqtt.md, section 7). Synchronous unless a hook answers later. False: it must not
+ * overtake others that are under way, and is to be read again after them.
  */
 export function handlePublish(
   session: Session,
@@ -46,12 +78,13 @@ export function handlePublish(
   start: number,
   body: number,
   end: number,
-): void {
+): boolean {
   const qos = (header >> 1) & 0x03;
+  // Which packet identifiers are in use must be known for QoS 2.
+  if (qos === 2 && session.askedCount > 0) return false;
   if (qos === 3) throw malformed("QoS 3", "MQTT-3.3.1-4");
   if (qos === 0 && (header & 0x08) !== 0) throw malformed("DUP with QoS 0", "MQTT-3.3.1-2");
   const isV5 = session.version === 5;
-  session.core.counters.publishReceived[isV5 ? 1 : 0]++;
 
   const topicStart = body + 2;
   if (topicStart > end) throw malformed("PUBLISH without topic", "3.3.2");
@@ -88,6 +121,9 @@ export function handlePublish(
     }
   }
 
+  // What an alias means may depend on a message under way.
+  const usesAlias = alias !== 0 || topicBytes === 0;
+  if (usesAlias && session.askedCount > 0) return false;
   let route: Route;
   if (topicBytes === 0) {
     route = routeOfAlias(session, alias);
@@ -100,13 +136,17 @@ export function handlePublish(
     if (topicBytes !== 0) session.lastRoute = route;
   }
 
+  // Acknowledged at once, so not before those under way [MQTT-4.6.0-2].
+  if (route.isReserved && session.askedCount > 0) return false;
+  session.core.counters.publishReceived[isV5 ? 1 : 0]++;
+
   const isPlain = header === 0x30 && layout !== FRAME_NONE && properties === undefined;
-  if (isPlain && isRunnable(session, route)) {
+  if (isPlain && session.askedCount === 0 && isRunnable(session, route)) {
     joinRun(session, route, layout, buffer, start, end, at);
-    return;
+    return true;
   }
   session.flushRun();
-  if (!checkLimits(session, qos, (header & 1) !== 0, packetId)) return;
+  if (!checkLimits(session, qos, (header & 1) !== 0, packetId)) return true;
   const message = new Message(
     session.mount.name,
     route.topic,
@@ -122,10 +162,11 @@ export function handlePublish(
   if (route.isReserved) {
     // Differs from VerneMQ, which never acknowledges (W-12).
     acknowledge(session, qos === 2 ? packetId | QOS2 : packetId, isV5 ? 0x90 : 0);
-    return;
+    return true;
   }
   const answer = qos === 2 ? packetId | QOS2 : packetId;
   authorise(session, route, message, answer, topicBytes === 0 ? 0 : alias);
+  return true;
 }
 
 /** A plain QoS 0 message for a topic without events, groups or a rate limit may join its neighbours. */
@@ -253,12 +294,13 @@ function authorise(
   newAlias: number,
 ): void {
   const chain = session.version === 5 ? "auth_on_publish_m5" : "auth_on_publish";
-  if (!session.chainSet.isAsked(chain)) {
+  if (!session.chainSet.isAsked(chain) && session.askedCount === 0) {
     if (newAlias !== 0) learnAlias(session, newAlias, route);
     accept(session, route, message, answer, 0);
     return;
   }
-  settle(session, route, message, answer, newAlias, askPublish(session, message));
+  const isAsked = session.chainSet.isAsked(chain);
+  settle(session, route, message, answer, newAlias, isAsked ? askPublish(session, message) : "ok");
 }
 
 function askPublish(session: Session, message: Message): unknown {
@@ -277,12 +319,25 @@ function settle(
   verdict: unknown,
 ): void {
   if (!isPromise(verdict)) {
-    decide(session, route, message, answer, newAlias, verdict as Verdict<PublishChange>);
+    if (session.askedCount === 0) {
+      decide(session, route, message, answer, newAlias, verdict as Verdict<PublishChange>);
+      return;
+    }
+    message.own();
+    const entry = new AskedPublish(session, route, message, answer, newAlias);
+    entry.verdict = verdict;
+    entry.isDecided = true;
+    session.addAsked(entry, false);
     return;
   }
   message.own();
-  session.proceed(verdict as Promise<Verdict<PublishChange>>, (late) =>
-    decide(session, route, message, answer, newAlias, late),
+  const entry = new AskedPublish(session, route, message, answer, newAlias);
+  const chain = session.version === 5 ? "auth_on_publish_m5" : "auth_on_publish";
+  const isLast = newAlias !== 0 || answer >= QOS2 || !session.chainSet.isPipelined(chain);
+  session.addAsked(entry, isLast);
+  verdict.then(
+    (late) => entry.decide(late),
+    (error: unknown) => session.fault(error),
   );
 }
 

@@ -443,7 +443,6 @@ describe("the configuration of a public tutorial", () => {
     for (const line of errors) expect(line).toMatch(/^v\.conf:\d+: \S+: not supported yet \(/);
     expect(errors.map((line) => line.split(": ")[1])).toEqual([
       "listener.http.default",
-      "vmq_diversity.script_dir",
       "log.console.file",
       "log.error.file",
       "log.crash",

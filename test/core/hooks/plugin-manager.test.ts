@@ -200,6 +200,30 @@ describe("a plugin's context", () => {
 });
 
 describe("changes while the broker runs", () => {
+  it("may replace its hooks while it runs, at its place, and reads the keys below a prefix", async () => {
+    let context: PluginContext | undefined;
+    const changing = definePlugin({
+      name: "changing",
+      start: (given) => {
+        context = given as PluginContext;
+      },
+      hooks: { auth_on_publish: () => ({ error: "not_authorized" }) },
+    });
+    const last = definePlugin({ name: "zz_last", hooks: { auth_on_publish: () => "ok" } });
+    const broker = await start({ max_inflight_messages: "7" }, [changing, last]);
+    expect(context?.keysBelow("max_inflight")).toEqual(["max_inflight_messages"]);
+    const client = await connect(broker, { protocolVersion: 5 });
+    const publish = (): Promise<unknown> => client.publishAsync("t", "x", { qos: 1 });
+    await expect(publish()).rejects.toThrow("Not authorized");
+    context?.setHooks({ auth_on_subscribe: () => "ok" });
+    await publish();
+    expect(() => context?.setHooks({ nosuch: () => "ok" } as never)).toThrow(
+      'there is no hook "nosuch"',
+    );
+    context?.setHooks({ auth_on_publish: () => ({ error: "quota_exceeded" }) });
+    await expect(publish()).rejects.toThrow("Quota exceeded");
+  });
+
   it("H-12 refuses to enable a plugin twice", async () => {
     const broker = await start({}, [definePlugin({ name: "mine", hooks: {} })]);
     expect(await admin(broker, "plugin enable --name=mine --path=x")).toContain(

@@ -36,6 +36,34 @@ function collector(stopAt: (index: number) => boolean = () => false) {
   return { framer, seen };
 }
 
+describe("a packet that must wait", () => {
+  it("is given again, whole, when the framer goes on; what came behind it waits, too", () => {
+    const stream = Buffer.concat([
+      packetOf(0x30, 3, 1),
+      packetOf(0x82, 300, 2),
+      packetOf(0x30, 2, 3),
+    ]);
+    for (const size of [1, 7, stream.length]) {
+      const seen: string[] = [];
+      let isReady = false;
+      const framer = new Framer({
+        onPacket(header, buffer, start, _body, end) {
+          if (header === 0x82 && !isReady) return "later";
+          seen.push(buffer.subarray(start, end).toString("hex"));
+          return true;
+        },
+      });
+      for (let at = 0; at < stream.length; at += size) push(framer, stream.subarray(at, at + size));
+      expect(seen).toHaveLength(1);
+      framer.resume();
+      expect(seen).toHaveLength(1);
+      isReady = true;
+      framer.resume();
+      expect(seen.join("")).toBe(stream.toString("hex"));
+    }
+  });
+});
+
 /** Pushes as a socket does: from a buffer that is overwritten after the call. */
 function push(framer: Framer, bytes: Buffer): void {
   const read = Buffer.from(bytes);

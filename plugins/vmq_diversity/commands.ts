@@ -1,0 +1,130 @@
+import { type PluginCommand, table } from "../../core/plugin-api.ts";
+import type { AuthCache } from "./auth-cache.ts";
+import { checkScript, runScript } from "./offline.ts";
+import type { Script, Scripts } from "./scripts.ts";
+
+type Args = ReadonlyMap<string, string>;
+
+export interface CommandParts {
+  readonly scripts: Scripts;
+  readonly cache: AuthCache;
+  /** A path as it was typed. */
+  readonly resolve: (path: string) => string;
+  readonly offline: Parameters<typeof checkScript>[1];
+}
+
+/** `vmq-admin script ...` (lua.md, section 1). */
+export function scriptCommands(parts: CommandParts): PluginCommand[] {
+  const { scripts, cache, resolve } = parts;
+  const pathOf = (args: Args): string => {
+    const path = args.get("path");
+    if (path === undefined || path === "") throw new Error("path is missing: path=FILE");
+    return resolve(path);
+  };
+  const answered = async (done: Promise<unknown>, yes: string, no: string): Promise<string> => {
+    try {
+      if ((await done) === false) throw new Error("it is not loaded");
+      return `${yes}\n`;
+    } catch (error) {
+      throw new Error(`${no}\n${error instanceof Error ? error.message : String(error)}`);
+    }
+  };
+  return [
+    {
+      path: ["script", "load"],
+      usage: "script load path=FILE",
+      help: "loads a script behind those that are loaded, until the next restart",
+      run: (args) =>
+        answered(
+          scripts.load(pathOf(args), "command"),
+          "Script successfully loaded!",
+          "Can't load script!",
+        ),
+    },
+    {
+      path: ["script", "reload"],
+      usage: "script reload path=FILE",
+      help: "loads a script's file again; when that fails, the old version goes on",
+      run: (args) =>
+        answered(
+          scripts.reload(pathOf(args)),
+          "Script successfully reloaded!",
+          "Can't reload script!",
+        ),
+    },
+    {
+      path: ["script", "unload"],
+      usage: "script unload path=FILE",
+      help: "takes a script out; running calls end on it",
+      run: (args) =>
+        answered(
+          scripts.unload(pathOf(args)),
+          "Script successfully unloaded!",
+          "Can't unload script!",
+        ),
+    },
+    {
+      path: ["script", "show"],
+      usage: "script show [path=FILE]",
+      help: "scripts with their hooks: calls, errors, mean and 99th percentile, last error",
+      run: (args) => {
+        const path = args.get("path");
+        const wanted = path === undefined ? undefined : resolve(path);
+        return scripts
+          .all()
+          .filter((script) => wanted === undefined || script.path === wanted)
+          .map(shown)
+          .join("\n");
+      },
+    },
+    {
+      path: ["script", "cache", "show"],
+      usage: "script cache show [client-id=ID]",
+      help: "ACLs that scripts have put into the cache",
+      run: (args) => {
+        const rows = cache.show(args.get("client-id"));
+        const columns = [
+          "client_id",
+          "mountpoint",
+          "username",
+          "publish_acl",
+          "subscribe_acl",
+        ] as const;
+        return table(
+          columns,
+          rows.map((row) => columns.map((column) => row[column])),
+        );
+      },
+    },
+    {
+      path: ["script", "check"],
+      usage: "script check path=FILE",
+      help: "loads a script apart from the running ones and names what is wrong with it",
+      run: (args) => checkScript(pathOf(args), parts.offline),
+    },
+    {
+      path: ["script", "run"],
+      usage: "script run path=FILE hook=HOOK args=JSON",
+      help: "calls one hook of a script apart from the running ones and prints its answer",
+      run: (args) =>
+        runScript(pathOf(args), args.get("hook") ?? "", args.get("args") ?? "{}", parts.offline),
+    },
+  ];
+}
+
+function shown({ path, version, times, lastError }: Script): string {
+  const rows = version.hooks.map((hook) => {
+    const hookTimes = times.get(hook);
+    return [
+      hook,
+      String(hookTimes?.calls ?? 0),
+      String(hookTimes?.failures ?? 0),
+      (hookTimes?.meanUs ?? 0).toFixed(0),
+      (hookTimes?.quantileUs(0.99) ?? 0).toFixed(0),
+    ];
+  });
+  const keeps = version.keepState ? "kept" : "not kept";
+  const head = `script: ${path}\nstates: ${version.numStates}, ${keeps} between calls\n`;
+  const last = lastError === undefined ? "" : `last error: ${lastError}\n`;
+  return `${head}${table(["hook", "calls", "errors", "mean µs", "p99 µs"], rows)}${last}`;
+}

@@ -1,0 +1,172 @@
+/** vmq_diversity: Lua scripts that decide, with database pools (lua.md). */
+import { randomBytes } from "node:crypto";
+import { existsSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import { definePlugin, type PluginContext } from "../../core/plugin-api.ts";
+import { AuthCache } from "./auth-cache.ts";
+import { brokerServices } from "./broker-services.ts";
+import { scriptCommands } from "./commands.ts";
+import { type HookParts, hookTable } from "./hooks.ts";
+import { LuaHost } from "./host.ts";
+import { KvStore } from "./kv.ts";
+import { obfuscate } from "./libs/obf.ts";
+import { PROVIDER_KEYS } from "./libs/provider-keys.ts";
+import { registerMetrics } from "./metrics.ts";
+import { Scripts } from "./scripts.ts";
+import { SETTINGS } from "./settings.ts";
+
+type Context = PluginContext<typeof SETTINGS>;
+
+interface Running extends HookParts {
+  readonly host: LuaHost;
+  readonly scripts: Scripts;
+}
+
+/** By the broker they are for. */
+const running = new WeakMap<Context, Running>();
+
+const DATABASES = ["cockroachdb", "mongodb", "mysql", "mysql2", "postgres", "redis"] as const;
+
+/** The scripts that come with the broker: lua/ beside plugins/, in the sources as in dist/. */
+function bundledFolder(): string {
+  const candidates = ["../../lua/", "../../../lua/"].map((path) =>
+    fileURLToPath(new URL(path, import.meta.url)),
+  );
+  return (candidates.find((path) => existsSync(path)) ?? (candidates[0] as string)).replace(
+    /\/$/,
+    "",
+  );
+}
+
+/** What the libraries read: everything about the providers, and whatever was written of bcrypt. */
+function librarySettings(context: Context): Map<string, string | number | boolean> {
+  const settings = new Map<string, string | number | boolean>();
+  const add = (key: string, isFile = false): void => {
+    const value = context.config(key);
+    if (typeof value === "string" && value !== "" && isFile) {
+      settings.set(key, context.resolvePath(value));
+    } else if (
+      typeof value === "string" ||
+      typeof value === "number" ||
+      typeof value === "boolean"
+    ) {
+      settings.set(key, value);
+    }
+  };
+  for (const [provider, keys] of Object.entries(PROVIDER_KEYS)) {
+    for (const key of keys) add(`vmq_diversity.${provider}.${key}`, key.endsWith("file"));
+  }
+  add("vmq_bcrypt.default_log_rounds");
+  for (const key of context.keysBelow("vmq_bcrypt.")) add(key);
+  return settings;
+}
+
+/** Paths of the configuration that nobody wrote mean the bundled files. */
+function pathOf(context: Context, setting: string, bundled: string): string {
+  const key = `vmq_diversity.${setting}`;
+  const isWritten = context.keysBelow("vmq_diversity.").includes(key);
+  const given = String(context.config(key) ?? "");
+  const own = context.resolvePath(given);
+  return isWritten || existsSync(own) ? own : bundled;
+}
+
+async function start(context: Context): Promise<void> {
+  const { settings, log } = context;
+  const bundledDir = bundledFolder();
+  const secret = randomBytes(32);
+  const kv = new KvStore();
+  const cache = new AuthCache({
+    log,
+    depthMax: Number(context.config("topic_max_depth") ?? 10),
+    entriesMax: settings.auth_cache_size,
+  });
+  const scriptDir = pathOf(context, "script_dir", bundledDir);
+  const options = {
+    log,
+    services: { ...kv.services(), ...cache.services(), ...brokerServices(context.broker) },
+    obfuscate: (bytes: Uint8Array) => obfuscate(bytes, secret),
+    queuedMax: settings.max_queued_calls,
+    scriptDir,
+    bundledDir,
+    worker: {
+      threads: settings.worker_threads,
+      secret,
+      settings: librarySettings(context),
+      instructionLimit: settings.instruction_limit,
+      memoryLimit: settings.memory_limit,
+      callTimeoutMs: settings.call_timeout,
+    },
+  };
+  const host: LuaHost = new LuaHost({
+    ...options,
+    ended: (version, hook, end) => scripts.ended(version, hook, end),
+  });
+  const written = context.keysBelow("vmq_diversity.");
+  const states = context.config("vmq_diversity.nr_lua_states");
+  const hasStates = written.includes("vmq_diversity.nr_lua_states");
+  const onError = context.config("plugins.vmq_diversity.on_error") === "next" ? "next" : "deny";
+  const scripts: Scripts = new Scripts({
+    host,
+    log,
+    scriptDir,
+    keepState: () => context.config("vmq_diversity.keep_state") === true,
+    defaultStates: hasStates && typeof states === "number" ? states : undefined,
+    changed: () => context.setHooks(hookTable(parts)),
+  });
+  const parts: Running = { host, scripts, cache, onError };
+  running.set(context, parts);
+  await host.start();
+  try {
+    await loadAll(context, scripts, bundledDir);
+    if (settings.watch) await scripts.watch();
+    registerMetrics(context, { host, scripts, cache, kv });
+    const resolve = (path: string): string => context.resolvePath(path);
+    const commands = scriptCommands({ scripts, cache, resolve, offline: options });
+    for (const command of commands) context.command(command);
+  } catch (error) {
+    scripts.stop();
+    await host.stop();
+    throw error;
+  }
+}
+
+/** The script folder, then `vmq_diversity.<name>.file`, then the bundled scripts that are switched on. */
+async function loadAll(context: Context, scripts: Scripts, bundledDir: string): Promise<void> {
+  await scripts.loadFolder();
+  const files = context
+    .keysBelow("vmq_diversity.")
+    .map((key) => /^vmq_diversity\.([^.]+)\.file$/.exec(key))
+    .filter((found) => found !== null)
+    .sort(([, a = ""], [, b = ""]) => (a < b ? -1 : 1));
+  for (const [key, name = ""] of files) {
+    await scripts.tryLoad(context.resolvePath(String(context.config(key))), "file", name);
+  }
+  for (const database of DATABASES) {
+    if (context.config(`vmq_diversity.auth_${database}.enabled`) !== true) continue;
+    const bundled = `${bundledDir}/auth/${database}.lua`;
+    const path = pathOf(context, `auth_${database}.script`, bundled);
+    await scripts.tryLoad(path, "auth", database);
+  }
+}
+
+export default definePlugin({
+  name: "vmq_diversity",
+  settings: SETTINGS,
+  // Every call has a deadline of the plugin's own, as exact and without a timer for each.
+  hookTimeoutMs: 0,
+  v5Compat: false,
+  isPipelined: true,
+  start,
+  hooks: (context) => hookTable(partsOf(context)),
+  stop: async (context) => {
+    const { host, scripts } = partsOf(context);
+    scripts.stop();
+    await host.stop();
+  },
+});
+
+function partsOf(context: Context): Running {
+  const parts = running.get(context);
+  if (parts === undefined) throw new Error("vmq_diversity does not run");
+  return parts;
+}

@@ -1,0 +1,95 @@
+import type { Client } from "memjs";
+import {
+  type LibraryFactory,
+  LuaError,
+  LuaFloat,
+  type LuaValue,
+  textOf,
+} from "../worker/library.ts";
+import { type Driver, Pool, Pools } from "./pool.ts";
+import { PoolConfig } from "./pool-config.ts";
+
+/** Memcached's own limit of a key. */
+const KEY_BYTES_MAX = 250;
+const TIMEOUT_S = 2;
+
+function driverOf(address: string): Driver<Client> {
+  return {
+    connect: async (_lost) => {
+      const { Client } = await import("memjs");
+      const options = { timeout: TIMEOUT_S, conntimeout: TIMEOUT_S, retries: 1 };
+      const client = Client.create(address, { ...options, logger: SILENT });
+      try {
+        // The driver connects with its first request.
+        await client.get("nautilus");
+      } catch (error) {
+        client.close();
+        throw error;
+      }
+      return client;
+    },
+    close: (client) => client.close(),
+    // The server's refusals are answers, not errors.
+    isLost: () => true,
+  };
+}
+
+/** The driver's own messages say nothing that the pool does not. */
+const SILENT = { log: () => undefined };
+
+/** Memcached (lua.md, section 4.3). */
+export const memcached: LibraryFactory = (host) => {
+  const pools = new Pools<Pool<Client>>("memcached");
+  const keyOf = (value: LuaValue): string => {
+    const key = textOf(value, "memcached: key");
+    const isUsable = key.length > 0 && Buffer.byteLength(key) <= KEY_BYTES_MAX;
+    if (!isUsable) throw new LuaError(`memcached: a key has 1 to ${KEY_BYTES_MAX} bytes`);
+    return key;
+  };
+  const expiresOf = (value: LuaValue): number => {
+    const seconds = value instanceof LuaFloat ? value.value : (value ?? 0);
+    if (typeof seconds === "number" && seconds >= 0) return Math.floor(seconds);
+    throw new LuaError("memcached: the expiry must be a number of seconds");
+  };
+  const store =
+    (method: "set" | "add" | "replace"): ReturnType<LibraryFactory>[string] =>
+    async (call, poolId, key, value, expiry) => {
+      const pool = pools.get(textOf(poolId, `memcached.${method}: pool`));
+      const name = keyOf(key);
+      const bytes = Buffer.isBuffer(value) ? value : Buffer.from(textOf(value, "memcached: value"));
+      const expires = expiresOf(expiry);
+      const done = await pool.use(call, (client) => client[method](name, bytes, { expires }));
+      return done ? bytes : false;
+    };
+  return {
+    ensure_pool: (_, given) => {
+      const config = new PoolConfig("memcached", given, host, "memcache");
+      const { id, size } = config.idAndSize("pool_memcached", undefined);
+      const server = config.text("host", "host") ?? "127.0.0.1";
+      const address = `${server}:${config.port()}`;
+      config.ignore("max_overflow");
+      config.end();
+      const driver = driverOf(address);
+      return pools.ensure(id, () => new Pool(host, { kind: "memcached", id, size, driver }));
+    },
+    get: async (call, poolId, key) => {
+      const pool = pools.get(textOf(poolId, "memcached.get: pool"));
+      const name = keyOf(key);
+      const { value } = await pool.use(call, (client) => client.get(name));
+      return value ?? false;
+    },
+    set: store("set"),
+    add: store("add"),
+    replace: store("replace"),
+    delete: async (call, poolId, key) => {
+      const pool = pools.get(textOf(poolId, "memcached.delete: pool"));
+      const name = keyOf(key);
+      return pool.use(call, (client) => client.delete(name));
+    },
+    flush_all: async (call, poolId) => {
+      const pool = pools.get(textOf(poolId, "memcached.flush_all: pool"));
+      await pool.use(call, async (client) => client.flush());
+      return true;
+    },
+  };
+};

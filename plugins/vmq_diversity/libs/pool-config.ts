@@ -1,0 +1,199 @@
+import { readFileSync } from "node:fs";
+import {
+  type ConnectionOptions,
+  checkServerIdentity,
+  type PeerCertificate,
+  rootCertificates,
+} from "node:tls";
+import {
+  type LibraryHost,
+  LuaError,
+  LuaFloat,
+  type LuaTable,
+  type LuaValue,
+  tableOf,
+  typeNameOf,
+} from "../worker/library.ts";
+
+/** Connections of a pool beyond its size, as VerneMQ's pools have them. */
+const SIZE_MAX = 1000;
+
+/**
+ * The table that a script gives to `ensure_pool`, with the configuration behind it. Every reader
+ * names the field and what is allowed when a value is not usable; `end` names unknown fields.
+ */
+export class PoolConfig {
+  readonly provider: string;
+  private readonly fields: LuaTable["hash"];
+  private readonly host: LibraryHost;
+  private readonly section: string;
+  private readonly known = new Set<string>();
+
+  /** `section` is the provider's part of the configuration's keys. */
+  constructor(provider: string, config: LuaValue, host: LibraryHost, section = provider) {
+    this.provider = provider;
+    this.fields = tableOf(config, `${provider}.ensure_pool: config`).hash;
+    this.host = host;
+    this.section = section;
+  }
+
+  private fault(field: string, allowed: string, given: LuaValue): LuaError {
+    const shown =
+      typeof given === "number" || typeof given === "boolean" ? given : typeNameOf(given);
+    return new LuaError(`${this.provider}.ensure_pool: ${field} must be ${allowed}, not ${shown}`);
+  }
+
+  private configured(setting: string | undefined): string | number | boolean | undefined {
+    if (setting === undefined) return undefined;
+    return this.host.settings.get(`vmq_diversity.${this.section}.${setting}`);
+  }
+
+  private take(field: string): LuaValue {
+    this.known.add(field);
+    return this.fields.get(field);
+  }
+
+  /** "" counts as not given. */
+  text(field: string, setting?: string): string | undefined {
+    const value = this.take(field);
+    const found = value === undefined ? this.configured(setting) : value;
+    if (found === undefined || found === "") return undefined;
+    if (typeof found === "string") return found;
+    if (!Buffer.isBuffer(found)) throw this.fault(field, "a string", value);
+    return found.length === 0 ? undefined : found.toString("utf8");
+  }
+
+  integer(field: string, setting: string | undefined, range: { min: number; max: number }): number {
+    const { min, max } = range;
+    const value = this.take(field);
+    const given = value instanceof LuaFloat ? value.value : value;
+    const found = given === undefined ? this.configured(setting) : given;
+    if (typeof found === "number" && Number.isInteger(found) && found >= min && found <= max) {
+      return found;
+    }
+    throw this.fault(field, `a number from ${min} to ${max}`, value);
+  }
+
+  flag(field: string, setting: string | undefined, fallback: boolean): boolean {
+    const value = this.take(field);
+    if (value === undefined) {
+      const found = this.configured(setting);
+      return typeof found === "boolean" ? found : fallback;
+    }
+    if (typeof value === "boolean") return value;
+    const text = Buffer.isBuffer(value) ? value.toString("utf8") : undefined;
+    if (text === "on" || text === "true") return true;
+    if (text === "off" || text === "false") return false;
+    throw this.fault(field, "true or false", value);
+  }
+
+  choice<T extends string>(field: string, setting: string | undefined, values: readonly T[]): T {
+    const text = this.text(field, setting);
+    const found = values.find((value) => value === text);
+    if (found !== undefined) return found;
+    throw new LuaError(
+      `${this.provider}.ensure_pool: ${field} must be one of ${values.join(", ")}, not "${text}"`,
+    );
+  }
+
+  /** `pool_id` and this thread's share of `size`. */
+  idAndSize(
+    fallbackId: string,
+    setting: string | undefined,
+    fallback = 5,
+  ): { id: string; size: number } {
+    const id = this.text("pool_id") ?? fallbackId;
+    const isGiven = this.fields.get("size") !== undefined || this.configured(setting) !== undefined;
+    this.known.add("size");
+    const size = isGiven ? this.integer("size", setting, { min: 1, max: SIZE_MAX }) : fallback;
+    return { id, size: Math.ceil(size / this.host.threads) };
+  }
+
+  port(setting: string | undefined = "port"): number {
+    return this.integer("port", setting, { min: 1, max: 65_535 });
+  }
+
+  /** TLS options, undefined without `ssl`; the same for every provider. */
+  tls(host: string, ssl = "ssl"): ConnectionOptions | undefined {
+    const isOn = this.flag(ssl, "ssl", false);
+    const cafile = this.text("cacertfile", "cafile") ?? this.text("cafile", "cafile");
+    const certfile = this.text("certfile", "certfile");
+    const keyfile = this.text("keyfile", "keyfile");
+    const verify = this.take("verify");
+    const isVerified = this.verifies(verify);
+    const depth =
+      this.fields.get("depth") === undefined && this.configured("ssl.depth") === undefined
+        ? 3
+        : this.integer("depth", "ssl.depth", { min: 0, max: 100 });
+    const hasSystemCas = this.flag("use_system_cas", "ssl.use_system_cas", true);
+    const servername = this.text("sni", "ssl.sni") ?? host;
+    const check = this.text("customize_hostname_check", "ssl.customize_hostname_check") ?? "https";
+    if (check !== "https") {
+      throw new LuaError(
+        `${this.provider}.ensure_pool: customize_hostname_check must be https, not "${check}"`,
+      );
+    }
+    if (!isOn) return undefined;
+    const ca = [...(hasSystemCas ? rootCertificates : [])];
+    if (cafile !== undefined) ca.push(this.file("cacertfile", cafile));
+    return {
+      ca,
+      rejectUnauthorized: isVerified,
+      ...(certfile === undefined ? {} : { cert: this.file("certfile", certfile) }),
+      ...(keyfile === undefined ? {} : { key: this.file("keyfile", keyfile) }),
+      // An address is no server name [RFC 6066, 3].
+      ...(/^[\d.]+$|:/.test(servername) ? {} : { servername }),
+      checkServerIdentity: (name, cert) =>
+        chainLength(cert) > depth + 1
+          ? new Error(`the certificate chain is longer than depth ${depth}`)
+          : checkServerIdentity(servername === host ? name : servername, cert),
+    };
+  }
+
+  private verifies(value: LuaValue): boolean {
+    const found = value === undefined ? this.configured("ssl.verify") : value;
+    if (found === undefined) return true;
+    if (typeof found === "boolean") return found;
+    const text = Buffer.isBuffer(found) ? found.toString("utf8") : found;
+    if (text === "verify_peer") return true;
+    if (text === "verify_none") return false;
+    throw this.fault("verify", "verify_peer or verify_none", value);
+  }
+
+  private file(field: string, path: string): string {
+    try {
+      return readFileSync(path, "utf8");
+    } catch (error) {
+      const reason = error instanceof Error ? error.message : String(error);
+      throw new LuaError(`${this.provider}.ensure_pool: ${field}: ${reason}`);
+    }
+  }
+
+  /** Fields that VerneMQ knows and this driver has no use for. */
+  ignore(...fields: readonly string[]): void {
+    for (const field of fields) this.known.add(field);
+  }
+
+  /** After all fields were read: throws for one that nobody knows. */
+  end(): void {
+    for (const field of this.fields.keys()) {
+      if (this.known.has(String(field))) continue;
+      const known = [...this.known].join(", ");
+      throw new LuaError(
+        `${this.provider}.ensure_pool: there is no field ${field}; there are ${known}`,
+      );
+    }
+  }
+}
+
+/** Certificates up to the one that signed itself. */
+function chainLength(cert: PeerCertificate): number {
+  let length = 1;
+  let at = cert as PeerCertificate & { issuerCertificate?: PeerCertificate };
+  while (at.issuerCertificate !== undefined && at.issuerCertificate !== at && length < 100) {
+    if (at.issuerCertificate.fingerprint256 === at.fingerprint256) break;
+    at = at.issuerCertificate;
+    length++;
+  }
+  return length;
+}

@@ -1,0 +1,25 @@
+const TLS = [
+  "ssl",
+  "cafile",
+  "certfile",
+  "keyfile",
+  "ssl.depth",
+  "ssl.customize_hostname_check",
+  "ssl.verify",
+  "ssl.use_system_cas",
+];
+const SQL = ["host", "port", "user", "password", "database", "pool_size", "password_hash_method"];
+
+/** Keys of the configuration by provider, `vmq_diversity.<provider>.<key>`: the defaults of ensure_pool. */
+export const PROVIDER_KEYS: Readonly<Record<string, readonly string[]>> = {
+  postgres: [...SQL, ...TLS],
+  cockroachdb: [...SQL, ...TLS],
+  mysql: SQL,
+  mysql2: [...SQL, ...TLS],
+  mongodb: [
+    ...["host", "srv", "port", "login", "password", "auth_source", "database", "pool_size"],
+    ...["w_mode", "read_preference", ...TLS, "ssl.sni"],
+  ],
+  redis: ["host", "port", "user", "password", "database", "pool_size"],
+  memcache: ["host", "port"],
+};

@@ -1,0 +1,50 @@
+import type { PluginSettings } from "../../core/plugin-api.ts";
+
+/** Settings that VerneMQ has not; its own stand in the broker's schema. */
+export const SETTINGS = {
+  watch: {
+    type: "flag",
+    default: "on",
+    doc: "Load new, changed and removed scripts by themselves.",
+  },
+  worker_threads: {
+    type: "integer",
+    default: "1",
+    min: 1,
+    max: 64,
+    doc: "Threads that run Lua; each has a share of the states of every script and of the pools.",
+  },
+  call_timeout: {
+    type: "integer",
+    default: "5000",
+    unit: "ms",
+    min: 50,
+    max: 600_000,
+    doc: "Longest time of a hook call, waiting included; then its caller is refused.",
+  },
+  instruction_limit: {
+    type: "integer",
+    default: "100000000",
+    min: 100_000,
+    doc: "Most Lua instructions of one hook call; about one second on a server.",
+  },
+  memory_limit: {
+    type: "bytesize",
+    default: "64MB",
+    min: 1_048_576,
+    doc: "Most memory of one Lua state.",
+  },
+  max_queued_calls: {
+    type: "integer",
+    default: "10000",
+    min: 1,
+    max: 500_000,
+    doc: "Calls of one script that may wait or run; further ones are refused, events dropped.",
+  },
+  auth_cache_size: {
+    type: "integer",
+    default: "1000000",
+    min: 1,
+    doc: "Clients in the ACL cache; the oldest goes when there are more.",
+  },
+} as const satisfies PluginSettings;
