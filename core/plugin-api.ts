@@ -6,7 +6,6 @@ export { NautilusError } from "./errors.ts";
 export * from "./hooks/define-plugin.ts";
 export { CONDITIONAL_HOOKS } from "./hooks/explain.ts";
 export { Later } from "./hooks/later.ts";
-export type * from "./hooks/plugin-session.ts";
 export type { PluginSetting, PluginSettings, SettingValues } from "./hooks/plugin-settings.ts";
 export { type PluginLog, ReloadedFile, type ReloadOptions } from "./hooks/reloaded-file.ts";
 export type * from "./hooks/types.ts";

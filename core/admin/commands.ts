@@ -163,7 +163,7 @@ function isGauge(name: string): boolean {
 
 /** A misspelt option must not be taken for no option. */
 function checkNames(command: Command, args: ReadonlyMap<string, string>): void {
-  if (command.path[0] === "set") return;
+  if (command.path.at(-1) === "set") return;
   const known = new Set(
     [...command.usage.matchAll(/(?:--)?([a-z][\w-]*)(?==|\])/g)].map((m) => m[1]),
   );

@@ -12,6 +12,8 @@ import type {
   Verdict,
 } from "./types.ts";
 
+export type * from "./plugin-session.ts";
+
 /**
  * Facts about one client, kept with its session from auth_on_register on: whatever a plugin puts in,
  * later hooks of the same client find. All plugins share it: use a key of your own.

@@ -4,7 +4,7 @@ import type {
   PluginSession,
   PluginSessionOptions,
   SessionLink,
-} from "../hooks/plugin-session.ts";
+} from "../hooks/define-plugin.ts";
 import { HookRegistry } from "../hooks/registry.ts";
 import type { ListenerSettings } from "../listeners/types.ts";
 import { encodeConnect } from "../mqtt/client-codec.ts";

@@ -1,4 +1,4 @@
-import type { SessionLink } from "../hooks/plugin-session.ts";
+import type { SessionLink } from "../hooks/define-plugin.ts";
 import type { ListenerSettings, Peer, Transport, TransportHandler } from "../listeners/types.ts";
 
 /** Carries a session's frames to and from a plugin. CONNACK stays here: the plugin sent no CONNECT. */

@@ -1,4 +1,4 @@
-import type { MessageView } from "../hooks/plugin-session.ts";
+import type { MessageView } from "../hooks/define-plugin.ts";
 import type { HookProperties } from "../hooks/types.ts";
 import type { Message } from "../mqtt/message.ts";
 import { hookPropertiesOf } from "./hook-arguments.ts";

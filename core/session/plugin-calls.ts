@@ -1,5 +1,4 @@
-import type { PluginBroker, PluginMessage } from "../hooks/define-plugin.ts";
-import type { PluginSession } from "../hooks/plugin-session.ts";
+import type { PluginBroker, PluginMessage, PluginSession } from "../hooks/define-plugin.ts";
 import { fromHookProperties } from "../mqtt/hook-properties.ts";
 import { Message } from "../mqtt/message.ts";
 import { PUBLISH } from "../mqtt/packets.ts";

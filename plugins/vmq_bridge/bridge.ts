@@ -11,7 +11,7 @@ import { Backoff } from "./backoff.ts";
 import { BridgeCounters } from "./counters.ts";
 import { FlowIn } from "./flow-in.ts";
 import { DISCONNECT, encodeAck, lengthAt, PUBLISH, readPublish } from "./frames.ts";
-import { IDENTITY_TOPIC, type LoopGuard } from "./loops.ts";
+import { Echoes, IDENTITY_TOPIC, type LoopGuard } from "./loops.ts";
 import { type Ending, Remote, type RemoteLimits } from "./remote.ts";
 import { forwarded, Rules } from "./rules.ts";
 import type { BridgeSettings } from "./settings.ts";
@@ -47,6 +47,7 @@ export class Bridge {
   private isPrivate: boolean;
   private remoteId: string | undefined;
   private hasReplayed = false;
+  private readonly echoes = new Echoes(() => performance.now());
 
   constructor(context: PluginContext, settings: BridgeSettings, guard: LoopGuard) {
     this.context = context;
@@ -75,6 +76,7 @@ export class Bridge {
       receive: (bytes, length) => this.linked?.receive(bytes, length),
       hasInbound: (packetId) => this.linked?.hasInbound(packetId) === true,
       remoteId: () => this.remoteId,
+      isEcho: (frame) => this.isEchoed && this.echoes.isEcho(frame),
       answer: (type, packetId) => this.remote?.wire.send(encodeAck(type, packetId)),
       hold: () => this.remote?.wire.hold(),
       release: () => this.remote?.wire.release(),
@@ -284,6 +286,17 @@ export class Bridge {
     });
   }
 
+  /** The remote broker sends our own messages back where both directions overlap. */
+  private get isEchoed(): boolean {
+    const { version, loopProtection } = this.settings;
+    return version < 5 && !this.isPrivate && loopProtection !== "off";
+  }
+
+  private noteEcho(bytes: Buffer, start: number, body: number, end: number): void {
+    const frame = readPublish(bytes, start, body, end, false);
+    if (this.rules.inTargets(frame.topic).length > 0) this.echoes.sent(frame);
+  }
+
   /** Frames of the session for the remote broker; only messages and acknowledgements go there. */
   private send(remote: Remote, frames: Buffer): boolean {
     if (remote !== this.remote) return true;
@@ -295,6 +308,7 @@ export class Bridge {
       const type = header >> 4;
       if (type === PUBLISH) {
         if ((header & 0x08) === 0) this.counters.out[(header >> 1) & 3]++;
+        if (this.isEchoed) this.noteEcho(frames, at, head.next, head.next + head.value);
       } else if (type === DISCONNECT) {
         break;
       }

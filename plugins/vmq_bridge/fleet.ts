@@ -17,7 +17,7 @@ export class Fleet {
   loopsPushed = 0;
   private readonly context: PluginContext;
   private readonly members = new Map<string, Member>();
-  private readonly overrides = new Map<string, string | undefined>();
+  private overrides = new Map<string, string | undefined>();
   /** Of bridges that are gone. */
   private droppedBefore = 0;
 
@@ -65,9 +65,14 @@ export class Fleet {
 
   /** Other settings, undefined = as if not written. Only bridges that are changed by it restart. */
   change(changes: ReadonlyMap<string, string | undefined>): void {
-    const next = new Map([...this.overrides, ...changes]);
+    const next = new Map(this.overrides);
+    for (const [key, text] of changes) {
+      next.set(key, text);
+      if (text !== undefined) continue;
+      for (const below of next.keys()) if (below.startsWith(`${key}.`)) next.delete(below);
+    }
     const wanted = readBridges(this.context, next);
-    for (const [key, text] of changes) this.overrides.set(key, text);
+    this.overrides = next;
     this.follow(wanted);
   }
 

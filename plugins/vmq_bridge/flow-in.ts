@@ -31,6 +31,8 @@ export interface FlowInParts {
   }): Promise<void>;
   /** A QoS 2 message with this identifier was taken in and is not released yet. */
   hasInbound(packetId: number): boolean;
+  /** The remote broker sends back what it had from us. */
+  isEcho(frame: PublishFrame): boolean;
   /** The remote broker's id for loop protection, once it is known. */
   remoteId(): string | undefined;
   /** Hands frames to the session. */
@@ -86,6 +88,11 @@ export class FlowIn {
     const targets = all.every(isPossible, this.parts) ? all : all.filter(this.check, this);
     const [first, ...others] = targets;
     if (first === undefined) {
+      this.acknowledge(frame);
+      return;
+    }
+    if (!isKnown && this.parts.isEcho(frame)) {
+      counters.loops++;
       this.acknowledge(frame);
       return;
     }

@@ -104,6 +104,36 @@ export class LoopGuard {
   }
 }
 
+/**
+ * What a remote broker sends back because it takes us for a client like others (MQTT 3 without
+ * `try_private`): it must, once for each message that one of our own subscriptions there matches. So as
+ * many are dropped as were sent, and nothing else.
+ */
+export class Echoes {
+  private readonly expected: Recent<number>;
+
+  constructor(nowMs: () => number) {
+    this.expected = new Recent(60_000, nowMs);
+  }
+
+  sent(frame: PublishFrame): void {
+    const key = echoKey(frame);
+    this.expected.set(key, (this.expected.get(key) ?? 0) + 1);
+  }
+
+  isEcho(frame: PublishFrame): boolean {
+    const key = echoKey(frame);
+    const count = this.expected.get(key) ?? 0;
+    if (count === 0) return false;
+    this.expected.set(key, count - 1);
+    return true;
+  }
+}
+
+function echoKey({ bytes, topic, propertiesEnd, end }: PublishFrame): string {
+  return keyOf("", topic, bytes.subarray(propertiesEnd, end));
+}
+
 interface Arrival {
   count: number;
   readonly byWay: Map<string, number>;

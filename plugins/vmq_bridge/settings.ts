@@ -64,7 +64,8 @@ export function readBridges(context: PluginContext, overrides: Overrides): Bridg
   const heads = [...keys].filter((key) => /^vmq_bridge\.(tcp|ssl)\.[^.]+$/.test(key));
   for (const key of keys) {
     const head = key.split(".").slice(0, 3).join(".");
-    if (keys.has(head) || overrides.has(key)) continue;
+    // A bridge that was removed takes its keys with it.
+    if (keys.has(head) || (overrides.has(head) && !overrides.has(key))) continue;
     throw new Error(`${context.originOf(key)}: there is no ${head} = HOST:PORT for this bridge`);
   }
   return heads.map((head) => new Reader(context, overrides, keys, head).read());
