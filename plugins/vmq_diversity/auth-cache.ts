@@ -1,326 +1,330 @@
-import type { HookArgs, Logger, SubscriberId, Verdict } from "../../core/plugin-api.ts";
-import { type AclRule, publishRule, readAcl, subscribeRule } from "./auth-rules.ts";
-import type { ServiceCall, Services } from "./services.ts";
-import { type ClonedTable, type ClonedValue, plain, verdictOfTable } from "./verdicts.ts";
-
-/** What is cached for one client. */
-interface Entry {
-  /** Until its session is accepted what the script said, then what the session has. */
-  mountpoint: string;
-  clientId: string;
-  readonly username: string;
-  readonly publish: readonly AclRule[];
-  readonly subscribe: readonly AclRule[];
-  /** Clients repeat their topics: what was asked last, and the rule for it. */
-  last: { topic: string; qos: number; retain: boolean; rule: AclRule | undefined } | undefined;
-}
-
-export interface CacheOptions {
-  readonly log: Logger;
-  /** `topic_max_depth` */
-  readonly depthMax: number;
-  /** `vmq_diversity.auth_cache_size`: entries; the oldest goes. */
-  readonly entriesMax: number;
-}
-
-export interface CacheRow {
-  readonly client_id: string;
-  readonly mountpoint: string;
-  readonly username: string;
-  readonly publish_acl: string;
-  readonly subscribe_acl: string;
-}
-
-type AnyVerdict = Verdict<never>;
-type WithContext = { readonly context?: object };
-
-const REFUSED: AnyVerdict = { error: "not_authorized" };
-
 /**
- * ACLs that scripts put in while a client registers; they answer its publish and subscribe checks here,
- * at once and without Lua. An entry belongs to the session whose register hook made it and goes with
- * that session; one that a script inserts at another time belongs to the client until it leaves.
+ * `auth_cache` on the broker's thread: ACLs that register hooks gave answer publish, subscribe and
+ * unsubscribe checks at once, without any script.
  */
+import type {
+  HookAnswers,
+  HookProperties,
+  PluginHookArgs,
+  PublishModifiers,
+  SessionContext,
+  SubscriberId,
+  SubscriptionDecision,
+  SubscriptionInfo,
+  Verdict,
+} from "../../core/plugin-api.ts";
+import { publishAnswer, REFUSED, type Rule } from "./acl.ts";
+import type { CacheInsert, CacheMatch, PublishChange } from "./acl-rule.ts";
+import type { AclOwner } from "./acl-tree.ts";
+import { CacheEntries, type CacheEntry, type CacheParts } from "./cache-entries.ts";
+import { type CacheRow, type RuleRow, rowOf, rulesOf } from "./cache-rows.ts";
+import type { ServiceCall } from "./services.ts";
+
+/** Inserts that wait for the verdicts of their hook calls. Each call has one or two. */
+const STAGED_CALLS_MAX = 100_000;
+const STAGED_PER_CALL_MAX = 8;
+
+type PublishCheck = PluginHookArgs<"auth_on_publish"> & { readonly properties?: HookProperties };
+type SubscribeCheck = PluginHookArgs<"auth_on_subscribe">;
+type UnsubscribeCheck = PluginHookArgs<"on_unsubscribe">;
+
+/** Where a session's context has its entry: quicker than a WeakMap, and as hidden. */
+const ENTRY = Symbol("vmq_diversity.auth_cache");
+
+/** As in the modifier `subscriber_id`: without mountpoint that of the hook call stays. */
+export interface FinalId {
+  readonly client_id: string;
+  readonly mountpoint?: string;
+}
+
+export interface CacheMetrics {
+  readonly entries: number;
+  readonly bytes: number;
+  readonly hits: number;
+  readonly misses: number;
+  readonly evictions: number;
+}
+
+/** The cache of a broker. */
 export class AuthCache {
-  private readonly options: CacheOptions;
-  private readonly sessions = new WeakMap<object, Entry>();
-  /** By client, oldest first: for entries without a session, and to show and bound all. */
-  private readonly byClient = new Map<
-    string,
-    { entry: Entry; session: WeakRef<object> | undefined }
-  >();
-  /** Inserted by a register hook that has not answered yet, by call. */
-  private readonly staged = new Map<number, { entry: Entry; session: object | undefined }>();
-  hits = 0;
-  misses = 0;
-  evictions = 0;
+  private readonly entries: CacheEntries;
+  private readonly staged = new Map<number, { entry: CacheEntry; args: RegisterCall }[]>();
+  /** Sessions that ended without a hook, such as those refused after their register hook. */
+  private readonly gone = new FinalizationRegistry<CacheEntry>((entry) => this.entries.drop(entry));
+  private hits = 0;
+  private misses = 0;
 
-  constructor(options: CacheOptions) {
-    this.options = options;
+  constructor(parts: CacheParts) {
+    this.entries = new CacheEntries(parts, (entry) => this.unbind(entry));
   }
 
-  get entries(): number {
-    return this.byClient.size;
+  /** Numbers of now; hits, misses and evictions since the start. */
+  get metrics(): CacheMetrics {
+    const { hits, misses } = this;
+    const { size: entries, bytes, evictions } = this.entries;
+    return { entries, bytes, hits, misses, evictions };
   }
 
-  /** What the `auth_cache` library asks for. */
-  services(): Services {
-    return {
-      "auth_cache.insert": (args, from) => this.insert(args as InsertArgs, from),
-      "auth_cache.match_publish": (args) => this.matchPublish(args as MatchArgs),
-      "auth_cache.match_subscribe": (args) => this.matchSubscribe(args as MatchArgs),
-    };
-  }
+  // ---- checks
 
-  private insert(given: InsertArgs, from: ServiceCall): true {
-    const { mountpoint, clientId, username } = given;
-    const read = (acl: ClonedValue, name: string): AclRule[] =>
-      readAcl(acl, given, {
-        depthMax: this.options.depthMax,
-        fault: (key, reason) =>
-          this.options.log.warn("rule of an ACL is not valid: what it matches is refused", {
-            script: from.script,
-            client_id: clientId,
-            key: `${name}${key}`,
-            reason,
-          }),
-      });
-    const entry: Entry = {
-      mountpoint,
-      clientId,
-      username,
-      publish: read(given.publish, "publish_acl"),
-      subscribe: read(given.subscribe, "subscribe_acl"),
-      last: undefined,
-    };
-    const session = registeringSession(from, mountpoint, clientId);
-    if (session === undefined) this.keep(entry, undefined);
-    else this.staged.set(from.id, { entry, session });
-    return true;
-  }
-
-  /** A register hook has answered: its entry counts for the client it accepted, or is forgotten. */
-  settle(call: number, id: SubscriberId | undefined): void {
-    const staged = this.staged.get(call);
-    if (staged === undefined) return;
-    this.staged.delete(call);
-    if (id === undefined) return;
-    const { entry, session } = staged;
-    entry.mountpoint = id.mountpoint;
-    entry.clientId = id.client_id;
-    this.keep(entry, session);
-  }
-
-  private keep(entry: Entry, session: object | undefined): void {
-    const key = keyOf(entry.mountpoint, entry.clientId);
-    this.byClient.delete(key);
-    this.byClient.set(key, { entry, session: session && new WeakRef(session) });
-    if (session !== undefined) this.sessions.set(session, entry);
-    if (this.byClient.size <= this.options.entriesMax) return;
-    for (const [oldest, { session: of }] of this.byClient) {
-      const owner = of?.deref();
-      if (owner !== undefined) this.sessions.delete(owner);
-      this.byClient.delete(oldest);
-      this.evictions++;
-      return;
-    }
-  }
-
-  /** A client has left, or its session has expired. */
-  forget(args: { readonly subscriber_id: SubscriberId } & WithContext): void {
-    const { mountpoint, client_id } = args.subscriber_id;
-    const key = keyOf(mountpoint, client_id);
-    const kept = this.byClient.get(key);
-    if (kept === undefined) return;
-    // After a takeover the key is the new session's.
-    const owner = kept.session?.deref();
-    const isOther = owner !== undefined && args.context !== undefined && owner !== args.context;
-    if (isOther) return;
-    if (owner !== undefined) this.sessions.delete(owner);
-    this.byClient.delete(key);
-  }
-
-  private find(args: { readonly subscriber_id: SubscriberId } & WithContext): Entry | undefined {
-    if (this.byClient.size === 0) return undefined;
-    const { context, subscriber_id: id } = args;
-    const own = context === undefined ? undefined : this.sessions.get(context);
-    const entry = own ?? this.withoutSession(id);
-    if (entry === undefined) this.misses++;
-    else this.hits++;
-    return entry;
-  }
-
-  private withoutSession({ mountpoint, client_id }: SubscriberId): Entry | undefined {
-    const kept = this.byClient.get(keyOf(mountpoint, client_id));
-    return kept?.session === undefined ? kept?.entry : undefined;
-  }
-
-  // ---- checks; undefined: nothing is cached for the client, ask the scripts
-
-  publish(
-    args: HookArgs["auth_on_publish_m5"] & WithContext,
-    isV5: boolean,
-  ): AnyVerdict | undefined {
-    const entry = this.find(args);
+  /** auth_on_publish(_m5). Undefined: no entry, the scripts decide. */
+  publish(args: PublishCheck, isV5: boolean): Verdict<PublishModifiers> | undefined {
+    const entry = this.find(args.context, args.subscriber_id);
     if (entry === undefined) return undefined;
-    const rule = ruleOf(entry, args);
-    if (rule === undefined) return REFUSED;
-    if (rule.modifiers === undefined) return "ok";
-    const hook = isV5 ? "auth_on_publish_m5" : "auth_on_publish";
-    const modifiers = isV5 ? rule.modifiers : withoutProperties(rule.modifiers);
-    return verdictOfTable(hook, modifiers, isV5 ? args.properties : undefined);
+    const rule = entry.publish.publishRule(args);
+    return rule === undefined ? REFUSED : publishAnswer(rule, args, isV5);
   }
 
+  /**
+   * auth_on_subscribe(_m5). As in VerneMQ one forbidden filter refuses the whole packet. A rule's modifiers
+   * stand where the request stood; what they have beyond one follows behind all requests.
+   */
   subscribe(
-    args: HookArgs["auth_on_subscribe_m5"] & WithContext,
+    args: SubscribeCheck,
     isV5: boolean,
-  ): AnyVerdict | undefined {
-    const entry = this.find(args);
+  ): Verdict<HookAnswers["auth_on_subscribe"] & HookAnswers["auth_on_subscribe_m5"]> | undefined {
+    const entry = this.find(args.context, args.subscriber_id);
     if (entry === undefined) return undefined;
-    const topics: object[] = [];
-    let isChanged = false;
-    for (const asked of args.topics) {
-      const rule = subscribeRule(entry.subscribe, asked.topic, asked.qos);
-      // As in VerneMQ one forbidden filter refuses all of the packet.
+    const { topics } = args;
+    const rules: Rule[] = [];
+    for (const { topic, qos } of topics) {
+      const rule = entry.subscribe.subscribeRule(topic, qos);
       if (rule === undefined) return REFUSED;
-      if (rule.modifiers === undefined) topics.push(asked);
-      else {
-        isChanged = true;
-        const { topic: _, qos: __, ...options } = asked;
-        topics.push(...pairs(rule.modifiers).map((pair) => ({ ...options, ...pair })));
-      }
+      rules.push(rule);
     }
-    if (!isChanged) return "ok";
-    return { ok: (isV5 ? { topics } : topics) as never };
+    if (rules.every((rule) => rule.subscribe === undefined)) return "ok";
+    const decisions: SubscriptionDecision[] = [];
+    const more: SubscriptionDecision[] = [];
+    for (const [i, asked] of topics.entries()) {
+      const [first, ...rest] = subscribeDecisions(rules[i] as Rule, asked, isV5);
+      if (first !== undefined) decisions.push(first);
+      more.push(...rest);
+    }
+    return { ok: decisions.concat(more) };
   }
 
+  /** on_unsubscribe(_m5): the filters that subscribe modifiers of the same rules made. */
   unsubscribe(
-    args: HookArgs["on_unsubscribe_m5"] & WithContext,
-    isV5: boolean,
-  ): AnyVerdict | undefined {
-    const entry = this.find(args);
+    args: UnsubscribeCheck,
+  ): Verdict<HookAnswers["on_unsubscribe"] & HookAnswers["on_unsubscribe_m5"]> | undefined {
+    const entry = this.find(args.context, args.subscriber_id);
     if (entry === undefined) return undefined;
+    const topics: string[] = [];
+    const more: string[] = [];
     let isChanged = false;
-    const topics = args.topics.flatMap((topic) => {
-      const modifiers = subscribeRule(entry.subscribe, topic, 0)?.modifiers;
-      if (modifiers === undefined) return [topic];
-      isChanged = true;
-      return pairs(modifiers).map((pair) => pair.topic);
-    });
-    if (!isChanged) return "ok";
-    return { ok: (isV5 ? { topics } : topics) as never };
-  }
-
-  // ---- test helpers of the library
-
-  private entryOf({ mountpoint, clientId }: MatchArgs): Entry | undefined {
-    for (const { entry } of this.staged.values()) {
-      if (entry.mountpoint === mountpoint && entry.clientId === clientId) return entry;
+    for (const topic of args.topics) {
+      const made = entry.subscribe.subscribeRule(topic, 0)?.subscribe ?? [];
+      const [first = topic, ...rest] = made
+        .filter(({ qos }) => Number(qos) < 3)
+        .map((one) => one.topic);
+      topics.push(first);
+      more.push(...rest);
+      isChanged ||= first !== topic || rest.length > 0;
     }
-    return this.byClient.get(keyOf(mountpoint, clientId))?.entry;
+    return isChanged ? { ok: topics.concat(more) } : "ok";
   }
 
-  private matchPublish(args: MatchArgs): unknown {
-    const { topic, qos, payload, retain = false } = args;
-    const rules = this.entryOf(args)?.publish ?? [];
-    const rule = publishRule(rules, { topic, qos, payloadBytes: payload?.length ?? 0, retain });
-    return rule === undefined ? false : (rule.modifiers ?? true);
+  /** `auth_cache.match_publish`: true, false, or the modifiers as a script wrote them. */
+  matchPublish(asked: CacheMatch, from?: ServiceCall): boolean | object {
+    const { topic, qos, retain, payloadBytes } = asked;
+    const payload = { length: payloadBytes };
+    const rule = this.named(asked, from)?.publish.publishRule({ topic, qos, retain, payload });
+    if (rule === undefined) return false;
+    return rule.source.publish === undefined ? true : scriptChange(rule.source.publish);
   }
 
-  private matchSubscribe(args: MatchArgs): unknown {
-    const rule = subscribeRule(this.entryOf(args)?.subscribe ?? [], args.topic, args.qos);
-    return rule === undefined ? false : (rule.modifiers ?? true);
+  /** `auth_cache.match_subscribe`: likewise; modifiers are a list of { topic, qos }. */
+  matchSubscribe(asked: CacheMatch, from?: ServiceCall): boolean | readonly (string | number)[][] {
+    const rule = this.named(asked, from)?.subscribe.subscribeRule(asked.topic, asked.qos);
+    if (rule === undefined) return false;
+    return rule.source.subscribe?.map(({ topic, qos }) => [topic, qos]) ?? true;
   }
 
-  // ---- for the operator
+  // ---- life of entries
 
-  show(clientId?: string): CacheRow[] {
+  /**
+   * `auth_cache.insert`. During a register hook the entry waits for `settle`; during another hook of
+   * the client it replaces that of its session; else it counts for whoever has the client id.
+   */
+  insert(given: CacheInsert, from: ServiceCall): void {
+    const entry = this.entries.make(given, from.script);
+    const { args } = from;
+    if (isRegisterCall(args)) this.stage(from.id, args, entry);
+    else if (isSessionCall(args) && isOf(entry, args.subscriber_id)) this.bind(args.context, entry);
+    else this.entries.add(entry);
+  }
+
+  /**
+   * Ends a register hook call. With the id that the session will have (the client's, or that of a
+   * modifier) the call's entries are in force at once, for the will too; without one they are dropped.
+   * Call it also with the id when the scripts said `next`: the entry ends with the session.
+   */
+  settle(callId: number, subscriberId: FinalId | undefined): void {
+    const staged = this.staged.get(callId);
+    if (staged === undefined) return;
+    this.staged.delete(callId);
+    for (const { entry, args } of staged) {
+      if (subscriberId === undefined) {
+        this.entries.release(entry);
+        continue;
+      }
+      const final = { ...args.subscriber_id, ...subscriberId };
+      if (isOf(entry, args.subscriber_id) || isOf(entry, final)) {
+        entry.mountpoint = final.mountpoint;
+        entry.clientId = final.client_id;
+        this.bind(args.context, entry);
+      } else this.entries.add(entry);
+    }
+  }
+
+  /** on_client_offline, on_client_gone (with the session's context) and on_session_expired. */
+  forget(args: { readonly subscriber_id: SubscriberId; readonly context?: SessionContext }): void {
+    if (this.entries.size === 0) return;
+    const own = args.context === undefined ? undefined : entryOf(args.context);
+    if (own !== undefined) this.entries.drop(own);
+    if (this.entries.unbound === 0) return;
+    const loose = this.entries.unboundOf(
+      args.subscriber_id.mountpoint,
+      args.subscriber_id.client_id,
+    );
+    if (loose !== undefined) this.entries.drop(loose);
+  }
+
+  /** Drops the entries of a client id, or all. Gives their number; the scripts are asked from then on. */
+  clear(clientId?: string): number {
+    const entries = [...this.entries.select(clientId)];
+    for (const entry of entries) this.entries.drop(entry);
+    return entries.length;
+  }
+
+  /** What is there, of one client id or of all up to `max`. */
+  show(clientId?: string, max = Number.POSITIVE_INFINITY): CacheRow[] {
     const rows: CacheRow[] = [];
-    for (const { entry } of this.byClient.values()) {
-      if (clientId !== undefined && entry.clientId !== clientId) continue;
-      rows.push({
-        client_id: entry.clientId,
-        mountpoint: entry.mountpoint,
-        username: entry.username,
-        publish_acl: entry.publish.map(shown).join(", "),
-        subscribe_acl: entry.subscribe.map(shown).join(", "),
-      });
+    for (const entry of this.entries.select(clientId)) {
+      if (rows.length >= max) break;
+      rows.push(rowOf(entry));
     }
     return rows;
   }
+
+  /** The rules of a client id's entries, patterns with its values; `nothing` for one that cannot match. */
+  rules(clientId: string): RuleRow[] {
+    return [...this.entries.select(clientId)].flatMap(rulesOf);
+  }
+
+  // ---- inside
+
+  /** The newest of the session's entry and that of its id. Counts. */
+  private find(context: SessionContext, id: SubscriberId): CacheEntry | undefined {
+    let entry = this.entries.size === 0 ? undefined : entryOf(context);
+    if (this.entries.unbound > 0) {
+      const loose = this.entries.unboundOf(id.mountpoint, id.client_id);
+      if (loose !== undefined && loose.order > (entry?.order ?? -1)) entry = loose;
+    }
+    if (entry === undefined) {
+      this.misses++;
+      return undefined;
+    }
+    this.hits++;
+    entry.hits++;
+    entry.isUsed = true;
+    return entry;
+  }
+
+  /** For questions of scripts: what the running call inserted, else the newest of the id. */
+  private named(asked: CacheMatch, from: ServiceCall | undefined): CacheEntry | undefined {
+    const { mountpoint, clientId } = asked;
+    const id = { mountpoint, client_id: clientId };
+    const own = this.staged.get(from?.id ?? 0)?.findLast(({ entry }) => isOf(entry, id));
+    return own?.entry ?? this.entries.newest(mountpoint, clientId);
+  }
+
+  private stage(callId: number, args: RegisterCall, entry: CacheEntry): void {
+    const staged = this.staged.get(callId) ?? [];
+    this.staged.set(callId, staged);
+    staged.push({ entry, args });
+    const [first] = staged;
+    if (staged.length > STAGED_PER_CALL_MAX && first !== undefined) {
+      staged.shift();
+      this.entries.release(first.entry);
+    }
+    const [oldest] = this.staged;
+    if (this.staged.size <= STAGED_CALLS_MAX || oldest === undefined) return;
+    this.settle(oldest[0], undefined);
+  }
+
+  private bind(context: SessionContext, entry: CacheEntry): void {
+    const replaced = entryOf(context);
+    if (replaced !== undefined) this.entries.drop(replaced);
+    setEntry(context, entry);
+    this.gone.register(context, entry, entry);
+    entry.session = new WeakRef(context);
+    this.entries.add(entry);
+  }
+
+  /** An entry went out of force. */
+  private unbind(entry: CacheEntry): void {
+    const context = entry.session?.deref();
+    if (context !== undefined) setEntry(context, undefined);
+    this.gone.unregister(entry);
+  }
 }
 
-interface InsertArgs {
-  readonly mountpoint: string;
-  readonly clientId: string;
-  readonly username: string;
-  readonly publish: ClonedValue;
-  readonly subscribe: ClonedValue;
+type WithEntry = { [ENTRY]?: CacheEntry | undefined };
+
+function entryOf(context: SessionContext): CacheEntry | undefined {
+  return (context as WithEntry)[ENTRY];
 }
 
-interface MatchArgs {
-  readonly mountpoint: string;
-  readonly clientId: string;
-  readonly topic: string;
-  readonly qos: number;
-  readonly payload?: Uint8Array;
-  readonly retain?: boolean;
+/** Never deleted: that would make the object slow for all plugins. */
+function setEntry(context: SessionContext, entry: CacheEntry | undefined): void {
+  Object.defineProperty(context, ENTRY, { value: entry, writable: true, configurable: true });
 }
 
-function keyOf(mountpoint: string, clientId: string): string {
-  return mountpoint === "" ? clientId : `${mountpoint}\0${clientId}`;
+interface SessionCall {
+  readonly subscriber_id: SubscriberId;
+  readonly context: SessionContext;
 }
 
-/** The session that registers while a script inserts for its client. */
-function registeringSession(
-  { args }: ServiceCall,
-  mountpoint: string,
-  clientId: string,
-): object | undefined {
-  if (args === undefined || !("peer" in args)) return undefined;
-  const { subscriber_id: id, context } = args as HookArgs["auth_on_register"] & WithContext;
-  if (id.mountpoint !== mountpoint || id.client_id !== clientId) return undefined;
-  return context;
+/** Of auth_on_register or auth_on_register_m5. */
+interface RegisterCall extends SessionCall {
+  readonly password: Buffer | undefined;
 }
 
-function ruleOf(entry: Entry, args: HookArgs["auth_on_publish"]): AclRule | undefined {
-  const { topic, qos, retain } = args;
-  const { last } = entry;
-  if (last?.topic === topic && last.qos === qos && last.retain === retain) return last.rule;
-  // The payload is made when it is looked at: only a rule that asks for its size needs it.
-  const isSized = entry.publish.some((rule) => rule.maxPayloadBytes < PAYLOAD_BYTES_ANY);
-  const payloadBytes = isSized ? args.payload.length : 0;
-  const rule = publishRule(entry.publish, { topic, qos, payloadBytes, retain });
-  if (!isSized) entry.last = { topic, qos, retain, rule };
-  return rule;
+function isSessionCall(args: object | undefined): args is SessionCall {
+  return args !== undefined && "subscriber_id" in args && "context" in args;
 }
 
-/** Limits from here on allow every MQTT payload. */
-const PAYLOAD_BYTES_ANY = 268_435_455;
-
-/** MQTT 3 has none. */
-function withoutProperties(table: ClonedTable): ClonedTable {
-  if (!table.hash.has("properties")) return table;
-  const hash = new Map(table.hash);
-  hash.delete("properties");
-  return { array: table.array, hash };
+function isRegisterCall(args: object | undefined): args is RegisterCall {
+  return isSessionCall(args) && ("clean_session" in args || "clean_start" in args);
 }
 
-/** `{{topic, qos}, ...}` */
-function pairs({ array }: ClonedTable): { topic: string; qos: number | string }[] {
-  return array.map((pair) => {
-    const [topic, qos] = (plain(pair, false) ?? []) as [string, number | string];
-    return { topic, qos };
-  });
+function isOf({ mountpoint, clientId }: AclOwner, id: SubscriberId): boolean {
+  return clientId === id.client_id && mountpoint === id.mountpoint;
 }
 
-function shown(rule: AclRule): string {
-  if (rule.pattern === undefined) return "(nothing)";
-  const parts = [rule.pattern];
-  if (rule.isInvalid) parts.push("refused");
-  if (rule.maxQos < 2) parts.push(`qos<=${rule.maxQos}`);
-  if (rule.maxPayloadBytes < PAYLOAD_BYTES_ANY) parts.push(`size<=${rule.maxPayloadBytes}`);
-  if (!rule.allowedRetain) parts.push("no retain");
-  if (rule.modifiers !== undefined) parts.push("modified");
-  return parts.join(" ");
+/** What becomes of one requested topic. The first stands in its place. */
+function subscribeDecisions(
+  rule: Rule,
+  asked: SubscriptionInfo,
+  isV5: boolean,
+): readonly SubscriptionDecision[] {
+  if (rule.subscribe === undefined) return [{ topic: asked.topic, qos: asked.qos }];
+  if (!isV5) return rule.subscribe.map(({ topic, qos }) => ({ topic, qos }));
+  const { topic: _, qos: __, ...options } = asked;
+  return rule.subscribe.map((one) => ({ ...options, ...one }));
+}
+
+/** Modifiers for a script: bytes as bytes. */
+function scriptChange({ payload, properties, ...fields }: PublishChange): object {
+  const data = properties?.p_correlation_data;
+  const bytes = (text: string): Uint8Array => new Uint8Array(Buffer.from(text, "base64"));
+  return {
+    ...fields,
+    ...(payload === undefined ? {} : { payload: bytes(payload) }),
+    ...(properties === undefined ? {} : { properties }),
+    ...(data === undefined
+      ? {}
+      : { properties: { ...properties, p_correlation_data: bytes(data) } }),
+  };
 }

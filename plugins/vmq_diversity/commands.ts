@@ -1,5 +1,6 @@
 import { type PluginCommand, table } from "../../core/plugin-api.ts";
 import type { AuthCache } from "./auth-cache.ts";
+import { cacheCommands } from "./cache-commands.ts";
 import { checkScript, runScript } from "./offline.ts";
 import type { Script, Scripts } from "./scripts.ts";
 
@@ -77,25 +78,7 @@ export function scriptCommands(parts: CommandParts): PluginCommand[] {
           .join("\n");
       },
     },
-    {
-      path: ["script", "cache", "show"],
-      usage: "script cache show [client-id=ID]",
-      help: "ACLs that scripts have put into the cache",
-      run: (args) => {
-        const rows = cache.show(args.get("client-id"));
-        const columns = [
-          "client_id",
-          "mountpoint",
-          "username",
-          "publish_acl",
-          "subscribe_acl",
-        ] as const;
-        return table(
-          columns,
-          rows.map((row) => columns.map((column) => row[column])),
-        );
-      },
-    },
+    ...cacheCommands(cache),
     {
       path: ["script", "check"],
       usage: "script check path=FILE",

@@ -3,6 +3,7 @@ import {
   type HookArgs,
   type HookProperties,
   Later,
+  type PluginHookArgs,
   type PluginHookTable,
   type SubscriberId,
   type Verdict,
@@ -58,18 +59,17 @@ function hookFunction(parts: HookParts, hook: LuaHook): (args: HookArgs[LuaHook]
     case "auth_on_publish":
     case "auth_on_publish_m5": {
       const isV5 = hook === "auth_on_publish_m5";
-      return (args) => cache.publish(args as HookArgs["auth_on_publish_m5"], isV5) ?? ask(args);
+      return (args) => cache.publish(args as PluginHookArgs<"auth_on_publish">, isV5) ?? ask(args);
     }
     case "auth_on_subscribe":
     case "auth_on_subscribe_m5": {
       const isV5 = hook === "auth_on_subscribe_m5";
-      return (args) => cache.subscribe(args as HookArgs["auth_on_subscribe_m5"], isV5) ?? ask(args);
+      return (args) =>
+        cache.subscribe(args as PluginHookArgs<"auth_on_subscribe">, isV5) ?? ask(args);
     }
     case "on_unsubscribe":
-    case "on_unsubscribe_m5": {
-      const isV5 = hook === "on_unsubscribe_m5";
-      return (args) => cache.unsubscribe(args as HookArgs["on_unsubscribe_m5"], isV5) ?? ask(args);
-    }
+    case "on_unsubscribe_m5":
+      return (args) => cache.unsubscribe(args as PluginHookArgs<"on_unsubscribe">) ?? ask(args);
   }
   if (CONDITIONAL.has(hook)) return ask;
   const isLeaving = LEAVING.some((name) => name === hook);

@@ -8,7 +8,7 @@ import { brokerServices } from "./broker-services.ts";
 import { scriptCommands } from "./commands.ts";
 import { type HookParts, hookTable } from "./hooks.ts";
 import { LuaHost } from "./host.ts";
-import { KvStore } from "./kv.ts";
+import { KV_LIMITS, KvStore } from "./kv.ts";
 import { obfuscate } from "./libs/obf.ts";
 import { PROVIDER_KEYS } from "./libs/provider-keys.ts";
 import { registerMetrics } from "./metrics.ts";
@@ -24,6 +24,9 @@ interface Running extends HookParts {
 
 /** By the broker they are for. */
 const running = new WeakMap<Context, Running>();
+
+/** How often `kv` looks for entries whose time is over. */
+const KV_SWEEP_MS = 1000;
 
 const DATABASES = ["cockroachdb", "mongodb", "mysql", "mysql2", "postgres", "redis"] as const;
 
@@ -74,16 +77,21 @@ async function start(context: Context): Promise<void> {
   const { settings, log } = context;
   const bundledDir = bundledFolder();
   const secret = randomBytes(32);
-  const kv = new KvStore();
+  const kv = new KvStore({
+    ...KV_LIMITS,
+    entriesMax: settings.kv_entries,
+    bytesMax: settings.kv_memory,
+  });
+  context.setInterval(() => kv.sweep(), KV_SWEEP_MS);
   const cache = new AuthCache({
     log,
-    depthMax: Number(context.config("topic_max_depth") ?? 10),
-    entriesMax: settings.auth_cache_size,
+    topicMaxDepth: Number(context.config("topic_max_depth") ?? 10),
+    limits: { entriesMax: settings.auth_cache_size, bytesMax: settings.auth_cache_memory },
   });
   const scriptDir = pathOf(context, "script_dir", bundledDir);
   const options = {
     log,
-    services: { ...kv.services(), ...cache.services(), ...brokerServices(context.broker) },
+    services: brokerServices({ context, kv, cache }),
     obfuscate: (bytes: Uint8Array) => obfuscate(bytes, secret),
     queuedMax: settings.max_queued_calls,
     scriptDir,

@@ -1,188 +1,256 @@
-import type { Services } from "./services.ts";
+/** Tables of the Lua module `kv`. They live until the broker stops. */
 
-/** Kinds of tables (lua.md, section 4.5); `bag` keeps several values of a key, each once. */
-const KINDS = ["set", "ordered_set", "bag", "duplicate_bag"] as const;
-type Kind = (typeof KINDS)[number];
+/** A value as it is kept. Tables come as bytes that only the library can read; floats may be integral. */
+export type KvValue =
+  | boolean
+  | number
+  | bigint
+  | Uint8Array
+  | { readonly float: number }
+  | { readonly table: Uint8Array };
 
-/** All tables together: a script that only inserts must not eat the broker's memory. */
-const LIMITS = { entries: 1_000_000, bytes: 256 * 1024 * 1024 };
+/** ETS's types: a key of the bags has several values, in a bag no two that are equal. */
+export const KV_TYPES = ["set", "ordered_set", "bag", "duplicate_bag"] as const;
+export type KvType = (typeof KV_TYPES)[number];
 
-interface Item {
-  /** Values as structured clones. */
-  values: unknown[];
-  /** Of the values, about. */
+export interface KvLimits {
+  /** Values in all tables. */
+  readonly entriesMax: number;
+  /** Bytes of keys and values in all tables, with what keeping them costs. */
+  readonly bytesMax: number;
+  readonly tablesMax: number;
+}
+
+export const KV_LIMITS: KvLimits = {
+  entriesMax: 1_000_000,
+  bytesMax: 256 * 1024 * 1024,
+  tablesMax: 1000,
+};
+
+/** What a value costs beside its own bytes: places in a map and an array. Rounded up. */
+const OVERHEAD_BYTES = 100;
+/** Keys looked at in one sweep: some milliseconds. The next sweep goes on behind them. */
+const SWEEP_KEYS_MAX = 20_000;
+/** A full store is swept to the end before it refuses, at most this often. */
+const FULL_SWEEP_MS = 1000;
+
+interface Slot {
+  readonly values: KvValue[];
   bytes: number;
-  /** In the clock of `performance.now()`; Infinity = stays. */
+  /** In the store's clock; Infinity = never. */
   expiresAtMs: number;
 }
 
-/** In-memory tables of the scripts: shared by all of them, there until the broker stops. */
+interface Table {
+  readonly type: KvType;
+  readonly slots: Map<string, Slot>;
+  /** Keys that expire. */
+  readonly expiring: Set<string>;
+}
+
+/** What an insert takes. */
+export type KvEntries = readonly (readonly [key: string, value: KvValue])[];
+
+/** All tables of a broker. Synchronous; every method throws an Error that says what is wrong. */
 export class KvStore {
-  private readonly tables = new Map<string, { kind: Kind; items: Map<string, Item> }>();
+  private readonly tables = new Map<string, Table>();
+  private readonly limits: KvLimits;
   private readonly nowMs: () => number;
+  private sweeping: Iterator<readonly [Table, string]> | undefined;
+  private fullSweepAtMs = Number.NEGATIVE_INFINITY;
   private entries = 0;
   private bytes = 0;
 
-  private readonly limits: { readonly entries: number; readonly bytes: number };
-
-  constructor(nowMs: () => number = () => performance.now(), limits: KvStore["limits"] = LIMITS) {
-    this.nowMs = nowMs;
+  constructor(limits: KvLimits = KV_LIMITS, nowMs: () => number = () => performance.now()) {
     this.limits = limits;
+    this.nowMs = nowMs;
   }
 
-  get size(): number {
-    return this.entries;
+  /** Tables, values and bytes kept now. */
+  get size(): { tables: number; entries: number; bytes: number } {
+    return { tables: this.tables.size, entries: this.entries, bytes: this.bytes };
   }
 
-  services(): Services {
-    return {
-      "kv.ensure_table": (args) => this.ensure(args as { name: string; type: string }),
-      "kv.insert": (args) => this.insert(args as InsertArgs),
-      "kv.insert_new": (args) => this.insertNew(args as InsertArgs),
-      "kv.lookup": (args) => this.lookup(args as KeyArgs),
-      "kv.delete": (args) => this.delete(args as KeyArgs),
-      "kv.delete_all": (args) => this.deleteAll(args as { table: string }),
-      "kv.incr": (args) => this.increment(args as KeyArgs & { by: number; ttlS: number }),
-    };
-  }
-
-  private ensure({ name, type }: { name: string; type: string }): true {
-    const kind = KINDS.find((known) => known === type);
-    if (kind === undefined) {
-      throw new Error(`kv.ensure_table: type must be one of ${KINDS.join(", ")}, not "${type}"`);
+  /** Makes a table; one that is there stays as it is. Gives the type it has. */
+  ensure(name: string, type: string): KvType {
+    const known = KV_TYPES.find((one) => one === type);
+    if (known === undefined) {
+      throw new Error(`type must be one of ${KV_TYPES.join(", ")}, not "${type.slice(0, 40)}"`);
     }
-    if (!this.tables.has(name)) this.tables.set(name, { kind, items: new Map() });
-    return true;
+    const found = this.tables.get(name);
+    if (found !== undefined) return found.type;
+    if (this.tables.size >= this.limits.tablesMax) {
+      throw new Error(`there are ${this.tables.size} tables already, no more are possible`);
+    }
+    this.tables.set(name, { type: known, slots: new Map(), expiring: new Set() });
+    return known;
   }
 
-  private table(name: string): { kind: Kind; items: Map<string, Item> } {
-    const table = this.tables.get(name);
-    if (table === undefined)
-      throw new Error(`there is no kv table "${name}": kv.ensure_table makes one`);
-    return table;
-  }
-
-  private live(table: { items: Map<string, Item> }, key: string): Item | undefined {
-    const item = table.items.get(key);
-    if (item === undefined || item.expiresAtMs > this.nowMs()) return item;
-    this.drop(table, key, item);
-    return undefined;
-  }
-
-  private drop(table: { items: Map<string, Item> }, key: string, item: Item): void {
-    table.items.delete(key);
-    this.entries -= item.values.length;
-    this.bytes -= item.bytes;
-  }
-
-  private insert({ table: name, entries, ttlS }: InsertArgs): true {
+  /** Sets and ordered sets replace what a key has, bags add to it. `ttlS` counts from now. */
+  insert(name: string, entries: KvEntries, ttlS?: number): void {
     const table = this.table(name);
-    this.makeRoom(entries.length, sizeOf(entries));
+    this.reserve(entries);
+    for (const [key, value] of entries) this.put(table, key, value, ttlS);
+  }
+
+  /** Inserts all entries, or none and gives false when one of the keys is there. */
+  insertNew(name: string, entries: KvEntries, ttlS?: number): boolean {
+    const table = this.table(name);
+    if (entries.some(([key]) => this.live(table, key) !== undefined)) return false;
+    this.reserve(entries);
     for (const [key, value] of entries) this.put(table, key, value, ttlS);
     return true;
   }
 
-  private insertNew(args: InsertArgs): boolean {
-    const table = this.table(args.table);
-    if (args.entries.some(([key]) => this.live(table, key) !== undefined)) return false;
-    return this.insert(args);
+  /** The values of a key in the order of their insertion. */
+  lookup(name: string, key: string): readonly KvValue[] {
+    return this.live(this.table(name), key)?.values ?? [];
   }
 
-  private put(
-    table: { kind: Kind; items: Map<string, Item> },
-    key: string,
-    value: unknown,
-    ttlS: number | undefined,
-  ): void {
-    const expiresAtMs = ttlS === undefined ? Number.POSITIVE_INFINITY : this.nowMs() + ttlS * 1000;
-    const known = this.live(table, key);
-    const isBag = table.kind === "bag" || table.kind === "duplicate_bag";
-    const bytes = sizeOf(value) + key.length;
-    if (known === undefined || !isBag) {
-      if (known !== undefined) this.drop(table, key, known);
-      this.entries++;
+  delete(name: string, key: string): void {
+    const table = this.table(name);
+    this.remove(table, key);
+  }
+
+  deleteAll(name: string): void {
+    const table = this.table(name);
+    for (const key of [...table.slots.keys()]) this.remove(table, key);
+  }
+
+  /**
+   * Adds to a number and gives the sum; a key that is not there counts as 0. `ttlS` is for a key that
+   * this call makes: a counter of a time window ends with the window.
+   */
+  increment(name: string, key: string, delta: number, ttlS?: number): number {
+    const table = this.table(name);
+    if (table.type === "bag" || table.type === "duplicate_bag") {
+      throw new Error(`table "${name}" is a ${table.type}: its keys have no single number`);
+    }
+    const slot = this.live(table, key);
+    if (slot === undefined) {
+      this.reserve([[key, delta]]);
+      this.put(table, key, delta, ttlS);
+      return delta;
+    }
+    const sum = numberOf(slot.values[0], key) + delta;
+    slot.values[0] = sum;
+    return sum;
+  }
+
+  /** Forgets what has expired, a part of it at a time. */
+  sweep(): void {
+    this.sweepKeys(SWEEP_KEYS_MAX);
+  }
+
+  private table(name: string): Table {
+    const table = this.tables.get(name);
+    if (table !== undefined) return table;
+    throw new Error(`unknown table "${name.slice(0, 100)}"; kv.ensure_table makes it`);
+  }
+
+  private live(table: Table, key: string): Slot | undefined {
+    const slot = table.slots.get(key);
+    if (slot === undefined || slot.expiresAtMs > this.nowMs()) return slot;
+    this.remove(table, key);
+    return undefined;
+  }
+
+  /** Throws when so many more would be too many. What they replace is not counted: a rare waste. */
+  private reserve(entries: KvEntries): void {
+    if (this.fits(entries)) return;
+    const now = this.nowMs();
+    if (now - this.fullSweepAtMs >= FULL_SWEEP_MS) {
+      this.fullSweepAtMs = now;
+      this.sweeping = undefined;
+      this.sweepKeys(Number.POSITIVE_INFINITY);
+    }
+    if (this.fits(entries)) return;
+    const { entriesMax, bytesMax } = this.limits;
+    throw new Error(
+      `the store is full: ${this.entries} of ${entriesMax} entries, ${this.bytes} of ${bytesMax} bytes`,
+    );
+  }
+
+  private fits(entries: KvEntries): boolean {
+    let bytes = this.bytes;
+    for (const [key, value] of entries) bytes += bytesOf(key, value);
+    return this.entries + entries.length <= this.limits.entriesMax && bytes <= this.limits.bytesMax;
+  }
+
+  private put(table: Table, key: string, value: KvValue, ttlS: number | undefined): void {
+    const isBag = table.type === "bag" || table.type === "duplicate_bag";
+    let slot = this.live(table, key);
+    if (slot !== undefined && !isBag) {
+      this.remove(table, key);
+      slot = undefined;
+    }
+    if (slot === undefined) {
+      slot = { values: [], bytes: 0, expiresAtMs: Number.POSITIVE_INFINITY };
+      table.slots.set(key, slot);
+    }
+    if (table.type !== "bag" || !slot.values.some((one) => isEqual(one, value))) {
+      const bytes = bytesOf(key, value);
+      slot.values.push(value);
+      slot.bytes += bytes;
       this.bytes += bytes;
-      table.items.set(key, { values: [value], bytes, expiresAtMs });
-      return;
+      this.entries++;
     }
-    const text = JSON.stringify(value);
-    const isThere = known.values.some((other) => JSON.stringify(other) === text);
-    if (table.kind === "bag" && isThere) return;
-    known.values.push(value);
-    known.expiresAtMs = expiresAtMs;
-    known.bytes += bytes;
-    this.entries++;
-    this.bytes += bytes;
+    slot.expiresAtMs = ttlS === undefined ? Number.POSITIVE_INFINITY : this.nowMs() + ttlS * 1000;
+    if (ttlS === undefined) table.expiring.delete(key);
+    else table.expiring.add(key);
   }
 
-  private makeRoom(count: number, bytes: number): void {
-    const isFull = (): boolean =>
-      this.entries + count > this.limits.entries || this.bytes + bytes > this.limits.bytes;
-    if (!isFull()) return;
-    for (const table of this.tables.values()) {
-      for (const key of [...table.items.keys()]) this.live(table, key);
+  private remove(table: Table, key: string): void {
+    const slot = table.slots.get(key);
+    if (slot === undefined) return;
+    table.slots.delete(key);
+    table.expiring.delete(key);
+    this.bytes -= slot.bytes;
+    this.entries -= slot.values.length;
+  }
+
+  private sweepKeys(max: number): void {
+    const now = this.nowMs();
+    this.sweeping ??= this.expiring();
+    for (let i = 0; i < max; i++) {
+      const next = this.sweeping.next();
+      if (next.done === true) {
+        this.sweeping = undefined;
+        return;
+      }
+      const [table, key] = next.value;
+      const slot = table.slots.get(key);
+      if (slot !== undefined && slot.expiresAtMs <= now) this.remove(table, key);
     }
-    if (isFull()) {
-      const { entries, bytes: most } = this.limits;
-      throw new Error(`the kv tables are full: ${entries} entries or ${most} bytes at most`);
-    }
   }
 
-  private lookup({ table, key }: KeyArgs): unknown[] {
-    return this.live(this.table(table), key)?.values ?? [];
-  }
-
-  private delete({ table: name, key }: KeyArgs): true {
-    const table = this.table(name);
-    const item = this.live(table, key);
-    if (item !== undefined) this.drop(table, key, item);
-    return true;
-  }
-
-  private deleteAll({ table: name }: { table: string }): true {
-    const table = this.table(name);
-    for (const [key, item] of [...table.items]) this.drop(table, key, item);
-    return true;
-  }
-
-  /** Adds to a number in one step; the time to live counts from its first use. */
-  private increment({
-    table: name,
-    key,
-    by,
-    ttlS,
-  }: KeyArgs & { by: number; ttlS: number }): number {
-    const table = this.table(name);
-    const item = this.live(table, key);
-    if (item === undefined) {
-      this.makeRoom(1, key.length);
-      this.put(table, key, by, ttlS > 0 ? ttlS : undefined);
-      return by;
-    }
-    const [value] = item.values;
-    if (typeof value !== "number") throw new Error(`kv.incr: the value of "${key}" is no number`);
-    item.values[0] = value + by;
-    return value + by;
+  private *expiring(): Generator<readonly [Table, string]> {
+    for (const table of this.tables.values()) for (const key of table.expiring) yield [table, key];
   }
 }
 
-/** About the memory of a value: a number or flag counts 8 bytes, text and bytes as they are long. */
-function sizeOf(value: unknown): number {
-  if (typeof value === "string" || value instanceof Uint8Array) return value.length + 8;
-  if (typeof value !== "object" || value === null) return 8;
-  let bytes = 32;
-  const items = value instanceof Map ? [...value].flat() : Object.values(value);
-  for (const item of items) bytes += sizeOf(item);
-  return bytes;
+function numberOf(value: KvValue | undefined, key: string): number {
+  if (typeof value === "number") return value;
+  if (typeof value === "bigint") return Number(value);
+  if (typeof value === "object" && "float" in value) return value.float;
+  throw new Error(`the value of "${key.slice(0, 100)}" is no number`);
 }
 
-interface KeyArgs {
-  readonly table: string;
-  readonly key: string;
+function bytesOf(key: string, value: KvValue): number {
+  const bytes = contentOf(value)?.length ?? 8;
+  return OVERHEAD_BYTES + key.length + bytes;
 }
 
-interface InsertArgs {
-  readonly table: string;
-  readonly entries: readonly (readonly [key: string, value: unknown])[];
-  readonly ttlS?: number;
+function contentOf(value: KvValue): Uint8Array | undefined {
+  if (typeof value !== "object") return undefined;
+  if (value instanceof Uint8Array) return value;
+  return "table" in value ? value.table : undefined;
+}
+
+function isEqual(one: KvValue, other: KvValue): boolean {
+  if (typeof one !== "object" || typeof other !== "object") return one === other;
+  if ("float" in one) return "float" in other && one.float === other.float;
+  if ("float" in other || "table" in one !== "table" in other) return false;
+  const [a, b] = [contentOf(one), contentOf(other)];
+  return a !== undefined && b !== undefined && Buffer.compare(a, b) === 0;
 }

@@ -48,11 +48,13 @@ export function registerMetrics(
   gauge("threads_replaced", () => host.threadsReplaced);
   gauge("lua_states", () => overStats(host, (version) => version.states));
   gauge("lua_memory", () => overStats(host, (version) => version.memoryBytes));
-  gauge("cache_entries", () => cache.entries);
-  gauge("cache_hits", () => cache.hits);
-  gauge("cache_misses", () => cache.misses);
-  gauge("cache_evictions", () => cache.evictions);
-  gauge("kv_entries", () => kv.size);
+  gauge("cache_entries", () => cache.metrics.entries);
+  gauge("cache_hits", () => cache.metrics.hits);
+  gauge("cache_misses", () => cache.metrics.misses);
+  gauge("cache_bytes", () => cache.metrics.bytes);
+  gauge("cache_evictions", () => cache.metrics.evictions);
+  gauge("kv_entries", () => kv.size.entries);
+  gauge("kv_bytes", () => kv.size.bytes);
   for (const kind of KINDS) {
     const pools = (read: (pool: PoolStats) => number): number => {
       let sum = 0;

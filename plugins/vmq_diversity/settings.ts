@@ -45,6 +45,24 @@ export const SETTINGS = {
     type: "integer",
     default: "1000000",
     min: 1,
-    doc: "Clients in the ACL cache; the oldest goes when there are more.",
+    doc: "Clients in the ACL cache; the checks of those beyond, the least used, go to the scripts.",
+  },
+  auth_cache_memory: {
+    type: "bytesize",
+    default: "512MB",
+    min: 1,
+    doc: "Most memory of the ACL cache; the least used clients go when it needs more.",
+  },
+  kv_entries: {
+    type: "integer",
+    default: "1000000",
+    min: 1,
+    doc: "Values in all tables of the module kv; inserts beyond raise an error.",
+  },
+  kv_memory: {
+    type: "bytesize",
+    default: "256MB",
+    min: 1,
+    doc: "Most memory of all tables of the module kv; inserts beyond raise an error.",
   },
 } as const satisfies PluginSettings;

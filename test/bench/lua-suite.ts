@@ -118,18 +118,8 @@ async function measure(row: Row, settings: readonly string[], seconds: number): 
 /** Nanoseconds of a publish check that the cache answers, without sockets. */
 function cacheNs(): number {
   const silent = { info() {}, warn() {}, error() {}, debug() {} };
-  const cache = new AuthCache({ log: silent as never, depthMax: 10, entriesMax: 100 });
-  const text = (value: string) => Buffer.from(value);
-  const rule = (pattern: string) => ({ array: [], hash: new Map([["pattern", text(pattern)]]) });
+  const cache = new AuthCache({ log: silent as never, topicMaxDepth: 10 });
   const patterns = ["a/+/c", "%u/%c/#", "site/+/+/state", "x/#", "fleet/%c/+"];
-  cache.services()["auth_cache.insert"]?.(
-    {
-      ...{ mountpoint: "", clientId: "c", username: "u" },
-      publish: { array: patterns.map(rule), hash: new Map() },
-      subscribe: undefined,
-    },
-    { script: "bench", id: 0, args: undefined },
-  );
   const args = {
     username: "u",
     subscriber_id: { mountpoint: "", client_id: "c" },
@@ -138,7 +128,18 @@ function cacheNs(): number {
     payload: Buffer.alloc(0),
     retain: false,
     properties: {},
+    context: {},
   };
+  cache.insert(
+    {
+      mountpoint: "",
+      clientId: "c",
+      username: "u",
+      publish: JSON.stringify(patterns.map((pattern) => ({ pattern }))),
+      subscribe: "[]",
+    },
+    { script: "bench", id: 1, args },
+  );
   const topics = Array.from({ length: 16 }, (_, i) => `fleet/c/${i}`);
   const rounds: number[] = [];
   for (let round = 0; round < 30; round++) {

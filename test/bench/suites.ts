@@ -1,6 +1,7 @@
 // The suites of the bench, by the name that `npm run bench -- NAME` gives.
 import { runBrokerSuite } from "./broker-suite.ts";
 import { runHooksSuite } from "./hooks-suite.ts";
+import { runLuaCacheSuite } from "./lua-cache-suite.ts";
 import { runLuaSuite } from "./lua-suite.ts";
 
 /** Options that every suite gets; a suite ignores what it has no use for. */
@@ -30,4 +31,8 @@ export const SUITES: Readonly<Record<string, Suite>> = {
     run: runLuaSuite,
   },
   hooks: { about: "what a chain of synchronous plugins adds to a publish", run: runHooksSuite },
+  "lua-cache": {
+    about: "a publish that auth_cache of vmq_diversity answers",
+    run: runLuaCacheSuite,
+  },
 };

@@ -2,6 +2,7 @@ import { randomBytes } from "node:crypto";
 import { join } from "node:path";
 import { createLogger } from "../../core/logger.ts";
 import { AuthCache } from "../../plugins/vmq_diversity/auth-cache.ts";
+import { cacheServices, kvServices } from "../../plugins/vmq_diversity/broker-services.ts";
 import { type CallEnd, LuaHost, type Version } from "../../plugins/vmq_diversity/host.ts";
 import { KvStore } from "../../plugins/vmq_diversity/kv.ts";
 import { obfuscate } from "../../plugins/vmq_diversity/libs/obf.ts";
@@ -40,11 +41,11 @@ export async function startHost(
   const folder = options.folder ?? tempDir(scope);
   const secret = randomBytes(32);
   const log = createLogger({ level: "silent" });
-  const cache = new AuthCache({ log, depthMax: 10, entriesMax: 1000 });
+  const cache = new AuthCache({ log, topicMaxDepth: 10 });
   const ends: CallEnd[] = [];
   const host = new LuaHost({
     log,
-    services: { ...new KvStore().services(), ...cache.services() },
+    services: { ...kvServices(new KvStore(), log), ...cacheServices(cache) },
     obfuscate: (bytes) => obfuscate(bytes, secret),
     queuedMax: options.queuedMax ?? 10_000,
     scriptDir: folder,

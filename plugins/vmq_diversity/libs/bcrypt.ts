@@ -1,89 +1,100 @@
+/** `bcrypt`: password hashes, computed by native threads while the script's coroutine waits. */
+import { timingSafeEqual } from "node:crypto";
 import { availableParallelism } from "node:os";
-import type bcryptModule from "bcrypt";
-import { type LibraryFactory, LuaError, type LuaValue, typeNameOf } from "../worker/library.ts";
+import type bcrypt from "bcrypt";
+import {
+  type LibraryHost,
+  type LuaCall,
+  LuaError,
+  type LuaLibrary,
+  type LuaValue,
+} from "../worker/library.ts";
+import { bytesOf, stringOf } from "./arguments.ts";
+import { Gate } from "./gate.ts";
 
-/** Calls that may wait for a turn; each holds a state of a script, so there are never many. */
-const WAITING_MAX = 10_000;
-const SALT = /^\$2[aby]\$(\d\d)\$[./A-Za-z0-9]{22}/;
+/** `vmq_bcrypt.default_log_rounds` where it is not set. */
+const LOG_ROUNDS = 12;
+/** `vmq_bcrypt.nif_pool_size` and `.nif_pool_max_overflow` where they are not set. */
+const NIF_POOL_SIZE = 4;
+const NIF_OVERFLOW = 10;
+/** Threads that Node has for such work and for files; libuv's default. */
+const NATIVE_THREADS = Number(process.env.UV_THREADPOOL_SIZE) || 4;
+/** A cost of 20 is a minute of work that nobody can stop; the call it is for has ended long before. */
+const COST_MAX = 20;
+/** Calls that wait for their turn, for each that runs. Longer queues only end in missed deadlines. */
+const WAITING_PER_SLOT = 1000;
 
-/** bcrypt in native code, on threads of its own (`vmq_bcrypt.*`). */
-export const bcrypt: LibraryFactory = (host) => {
-  const rounds = Number(host.settings.get("vmq_bcrypt.default_log_rounds") ?? 12);
-  const turns = new Turns(concurrencyOf(host.settings));
-  let loading: Promise<typeof bcryptModule> | undefined;
-  const load = (): Promise<typeof bcryptModule> => {
+/** `$2a$12$` and 22 characters of salt; a hash has 31 more. PHP writes `$2y$` for `$2b$`. */
+const SALT = /^(\$2[aby]\$)(0[4-9]|[12]\d|3[01])(\$[./A-Za-z0-9]{22})(?:[./A-Za-z0-9]{31})?$/;
+
+const HASH_CHARS = 60;
+
+/** Makes VerneMQ's `gen_salt` and `hashpw`, and `checkpw(pw, hash)`. */
+export function bcryptLibrary(host: LibraryHost): LuaLibrary {
+  const slots = slotsOf(host);
+  const gate = new Gate(slots, slots * WAITING_PER_SLOT, "bcrypt");
+  const rounds = Number(host.settings.get("vmq_bcrypt.default_log_rounds") ?? LOG_ROUNDS);
+  const costMax = Math.max(COST_MAX, rounds);
+
+  let loading: Promise<typeof bcrypt> | undefined;
+  /** Native code, loaded when a script needs it. */
+  const load = (): Promise<typeof bcrypt> => {
     loading ??= import("bcrypt").then((module) => module.default);
     return loading;
   };
-  const hash = (password: Buffer, salt: string): Promise<string> =>
-    turns.run(async () => (await load()).hash(password, salt));
-  return {
-    gen_salt: async () => (await load()).genSalt(rounds, "a"),
-    hashpw: async (_, password, salt) => {
-      const clear = stringOf(password, "bcrypt.hashpw: password");
-      const given = stringOf(salt, "bcrypt.hashpw: salt or hash").toString("latin1");
-      const found = SALT.exec(given);
-      const cost = Number(found?.[1]);
-      if (found === null || cost < 4 || cost > 31) {
-        throw new LuaError("bcrypt.hashpw: this is no salt or hash of bcrypt");
-      }
-      // `$2y$` is PHP's name of `$2b$`; the answer keeps the name it was asked with.
-      const made = await hash(clear, found[0].replace(/^\$2y/, "$2b"));
-      return found[0].slice(0, 4) + made.slice(4);
-    },
-    /** Does a password belong to a hash? Compared in constant time; false for what is no hash. */
-    checkpw: async (_, password, expected) => {
-      if (!Buffer.isBuffer(password) || !Buffer.isBuffer(expected)) return false;
-      const text = expected.toString("latin1").replace(/^\$2y/, "$2b");
-      if (!SALT.test(text)) return false;
-      return turns.run(async () => (await load()).compare(password, text));
-    },
-  };
-};
 
-function stringOf(value: LuaValue, name: string): Buffer {
-  if (Buffer.isBuffer(value)) return value;
-  throw new LuaError(`${name} must be a string, not ${typeNameOf(value)}`);
-}
-
-/** How many hashes are computed at once: VerneMQ's pool of ports, or of its NIFs. */
-function concurrencyOf(settings: ReadonlyMap<string, string | number | boolean>): number {
-  const sized = (key: string, fallback: number): number => {
-    const value = settings.get(key);
-    if (value === "auto") return Math.max(1, availableParallelism() - 1);
-    return typeof value === "number" ? value : fallback;
-  };
-  if (settings.get("vmq_bcrypt.mechanism") === "nif") {
-    return (
-      sized("vmq_bcrypt.nif_pool_size", 4) +
-      Number(settings.get("vmq_bcrypt.nif_pool_max_overflow") ?? 10)
+  async function hash(call: LuaCall, where: string, password: LuaValue, salt: LuaValue) {
+    const bytes = bytesOf(password, `${where}: the password`);
+    const parts = SALT.exec(stringOf(salt, `${where}: the salt`));
+    if (parts === null) {
+      throw new LuaError(`${where}: the salt is neither one of bcrypt.gen_salt nor a bcrypt hash`);
+    }
+    const [, prefix, cost, rest] = parts;
+    if (Number(cost) > costMax) {
+      throw new LuaError(`${where}: a cost of ${cost} is more than the ${costMax} possible here`);
+    }
+    const native = prefix === "$2y$" ? "$2b$" : prefix;
+    const hashed = await gate.run(call, async () =>
+      (await load()).hash(bytes, `${native}${cost}${rest}`),
     );
+    return `${prefix}${hashed.slice(4)}`;
   }
-  // The default of 1 port would leave the other cores idle; a number that was written counts.
-  return sized("vmq_bcrypt.pool_size", Math.max(1, availableParallelism()));
+
+  return {
+    // `$2a$` is what VerneMQ makes; this implementation computes the same for all prefixes.
+    gen_salt: async () => (await load()).genSalt(rounds, "a"),
+    hashpw: (call, password, salt) => hash(call, "bcrypt.hashpw", password, salt),
+    // False for what is no hash: a column that is NULL, an account without password.
+    checkpw: async (call, password, given) => {
+      if (!Buffer.isBuffer(password) || !Buffer.isBuffer(given)) return false;
+      const expected = given.toString("latin1");
+      if (expected.length !== HASH_CHARS || !SALT.test(expected)) return false;
+      return isSame(await hash(call, "bcrypt.checkpw", password, given), expected);
+    },
+  };
 }
 
-/** At most `size` at once, the others in order. */
-class Turns {
-  private free: number;
-  private readonly waiting: (() => void)[] = [];
+function isSame(one: string, other: string): boolean {
+  return timingSafeEqual(Buffer.from(one), Buffer.from(other));
+}
 
-  constructor(size: number) {
-    this.free = size;
+/**
+ * This thread's share of the hashes that may be computed at a time: `vmq_bcrypt.pool_size`, with
+ * `mechanism = nif` the sum of `nif_pool_size` and `nif_pool_max_overflow`.
+ */
+function slotsOf({ settings, threads, log }: LibraryHost): number {
+  const auto = Math.max(1, availableParallelism() - 1);
+  const isNif = settings.get("vmq_bcrypt.mechanism") === "nif";
+  const key = isNif ? "vmq_bcrypt.nif_pool_size" : "vmq_bcrypt.pool_size";
+  const size = settings.get(key) ?? (isNif ? NIF_POOL_SIZE : "auto");
+  const overflow = settings.get("vmq_bcrypt.nif_pool_max_overflow") ?? NIF_OVERFLOW;
+  const wanted = (size === "auto" ? auto : Number(size)) + (isNif ? Number(overflow) : 0);
+  // One native thread is left for files and host names.
+  const possible = Math.max(1, NATIVE_THREADS - 1);
+  if (wanted > possible && settings.has(key)) {
+    log("warn", `bcrypt: ${key} allows ${wanted} hashes at a time; ${possible} are possible`, {
+      hint: "start the broker with a larger UV_THREADPOOL_SIZE",
+    });
   }
-
-  async run<T>(work: () => Promise<T>): Promise<T> {
-    if (this.free > 0) this.free--;
-    else {
-      if (this.waiting.length >= WAITING_MAX) throw new LuaError("bcrypt: too many hashes wait");
-      await new Promise<void>((go) => void this.waiting.push(go));
-    }
-    try {
-      return await work();
-    } finally {
-      const next = this.waiting.shift();
-      if (next === undefined) this.free++;
-      else next();
-    }
-  }
+  return Math.max(1, Math.ceil(Math.min(wanted, possible) / threads));
 }

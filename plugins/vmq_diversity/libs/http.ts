@@ -4,8 +4,8 @@ import {
   type LibraryFactory,
   type LuaCall,
   LuaError,
+  LuaFloat,
   type LuaResult,
-  type LuaTable,
   type LuaValue,
   tableOf,
   textOf,
@@ -16,6 +16,9 @@ import { PoolConfig } from "./pool-config.ts";
 /** VerneMQ's client library: connect 8 s, receive 5 s. */
 const CONNECT_MS = 8_000;
 const RECEIVE_MS = 5_000;
+/** Requests of one pool that may run or wait for a connection. */
+const REQUESTS_MAX = 10_000;
+const TIMEOUT_MAX_MS = 600_000;
 const BODY_BYTES_MAX = 16 * 1024 * 1024;
 
 interface HttpPool {
@@ -34,36 +37,43 @@ export const http: LibraryFactory = (host) => {
     args: readonly LuaValue[],
   ): Promise<LuaResult> {
     const [poolId, address, body, headers, options] = args;
-    const pool = pools.get(textOf(poolId, `http.${method.toLowerCase()}: pool`));
+    const name = `http.${method.toLowerCase()}`;
+    const pool = pools.get(textOf(poolId, `${name}: pool`));
     const url = urlOf(address);
-    const { content, type } = bodyOf(body);
+    const request = requestOf(body, headers);
+    if (url.username !== "") request.headers.authorization ??= basicOf(url);
     const timeoutMs = timeoutOf(options);
     const startMs = performance.now();
+    const controller = new AbortController();
+    const takeBack = call.onCancel(() => controller.abort(new Error("the call was given up")));
+    const leftMs = Math.min(timeoutMs.whole, call.deadlineMs - startMs);
+    const late = (): void => controller.abort(new Error("no answer in time"));
+    const timer = setTimeout(late, Math.max(1, leftMs));
     pool.numbers.calls++;
     pool.numbers.busy++;
     try {
+      if (pool.numbers.busy > REQUESTS_MAX) throw new Error(`${REQUESTS_MAX} requests wait`);
       const agent = await pool.agent;
-      const leftMs = Math.max(1, Math.min(timeoutMs, call.deadlineMs - startMs));
-      const controller = new AbortController();
-      const takeBack = call.onCancel(() => controller.abort());
-      const signal = AbortSignal.any([controller.signal, AbortSignal.timeout(leftMs)]);
       const answer = await agent.request({
         origin: url.origin,
         path: `${url.pathname}${url.search}`,
         method,
-        body: content ?? null,
-        headers: { ...type, ...headersOf(headers) },
-        signal,
+        ...request,
+        headersTimeout: timeoutMs.receive,
+        bodyTimeout: timeoutMs.receive,
+        signal: controller.signal,
       });
       const ref = await readBody(answer.body);
-      takeBack();
       return { status: answer.statusCode, headers: plainHeaders(answer.headers), ref };
     } catch (error) {
       pool.numbers.errors++;
       pool.lastError = reasonOf(error);
-      host.log("error", `http.${method.toLowerCase()} failed`, { cause: pool.lastError }, call);
+      const fields = { url: `${url.origin}${url.pathname}`, cause: pool.lastError };
+      host.log("error", `${name} failed`, fields, call);
       return false;
     } finally {
+      clearTimeout(timer);
+      takeBack();
       pool.numbers.busy--;
       pool.numbers.totalMs += performance.now() - startMs;
     }
@@ -75,18 +85,15 @@ export const http: LibraryFactory = (host) => {
   return {
     ensure_pool: (_, given) => {
       const config = new PoolConfig("http", given, host);
-      const { id, size } = config.idAndSize("pool_http", undefined, 10);
-      const tls = config.tls("", "ssl") ?? {};
-      config.ignore("max_overflow");
+      const { id, size, overflow } = config.idAndSize("pool_http", undefined, 10);
+      const tls = config.tlsOfAnyServer();
       config.end();
       return pools.ensure(id, () => {
         const agent = import("undici").then(
           ({ Agent }) =>
             new Agent({
-              connections: size,
+              connections: size + overflow,
               connect: { timeout: CONNECT_MS, ...tls },
-              headersTimeout: RECEIVE_MS,
-              bodyTimeout: RECEIVE_MS,
             }),
         );
         const pool: HttpPool = {
@@ -94,11 +101,13 @@ export const http: LibraryFactory = (host) => {
           numbers: { calls: 0, errors: 0, busy: 0, totalMs: 0 },
           lastError: undefined,
         };
-        host.pool(() => ({
-          ...{ kind: "http", id, size, open: pool.numbers.busy, waiting: 0 },
-          ...pool.numbers,
-          lastError: pool.lastError,
-        }));
+        host.pool(() => {
+          const { numbers, lastError } = pool;
+          const most = size + overflow;
+          const busy = Math.min(numbers.busy, most);
+          const waiting = numbers.busy - busy;
+          return { kind: "http", id, size: most, open: busy, ...numbers, busy, waiting, lastError };
+        });
         return pool;
       });
     },
@@ -118,32 +127,55 @@ function urlOf(value: LuaValue): URL {
   throw new LuaError(`http: "${text}" is no URL of http or https`);
 }
 
-/** Text is the body as it is; a table becomes a form. */
-function bodyOf(body: LuaValue): { content?: Buffer | string; type?: Record<string, string> } {
-  if (body === undefined) return {};
-  if (Buffer.isBuffer(body)) return body.length === 0 ? {} : { content: body };
-  if (!isTable(body)) return { content: textOf(body, "http: body") };
-  const form = new URLSearchParams();
-  for (const [key, value] of body.hash) form.append(String(key), textOf(value, `http: ${key}`));
-  const type = { "content-type": "application/x-www-form-urlencoded" };
-  return { content: form.toString(), type };
+/** `http://user:password@host/`. */
+function basicOf({ username, password }: URL): string {
+  const text = `${decoded(username)}:${decoded(password)}`;
+  return `Basic ${Buffer.from(text).toString("base64")}`;
 }
 
-function headersOf(headers: LuaValue): Record<string, string> {
-  if (headers === undefined) return {};
-  const named: Record<string, string> = {};
-  for (const [key, value] of tableOf(headers, "http: headers").hash) {
-    named[String(key)] = textOf(value, `http: header ${key}`);
+function decoded(part: string): string {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    // A percent sign that means itself.
+    return part;
   }
-  return named;
 }
 
-function timeoutOf(options: LuaValue): number {
-  if (options === undefined) return CONNECT_MS + RECEIVE_MS;
-  const timeout = (tableOf(options, "http: options") as LuaTable).hash.get("timeout");
-  if (timeout === undefined) return CONNECT_MS + RECEIVE_MS;
-  if (typeof timeout === "number" && timeout > 0) return timeout;
-  throw new LuaError("http: timeout must be a number of milliseconds");
+/** Body and headers: text is the body as it is; a table becomes a form. */
+function requestOf(
+  body: LuaValue,
+  headers: LuaValue,
+): { body: Buffer | string | null; headers: Record<string, string> } {
+  const named: Record<string, string> = {};
+  for (const [key, value] of headers === undefined ? [] : tableOf(headers, "http: headers").hash) {
+    named[String(key).toLowerCase()] = textOf(value, `http: header ${key}`);
+  }
+  if (body === undefined) return { body: null, headers: named };
+  if (!isTable(body)) {
+    const content = Buffer.isBuffer(body) ? body : textOf(body, "http: body");
+    return { body: content.length === 0 ? null : content, headers: named };
+  }
+  const form = new URLSearchParams();
+  for (const [key, value] of body.hash) form.append(String(key), fieldOf(value, String(key)));
+  named["content-type"] ??= "application/x-www-form-urlencoded";
+  return { body: form.toString(), headers: named };
+}
+
+function fieldOf(value: LuaValue, key: string): string {
+  return typeof value === "boolean" ? String(value) : textOf(value, `http: body: ${key}`);
+}
+
+/** Milliseconds for the request as a whole, and for each wait for the server's bytes. */
+function timeoutOf(options: LuaValue): { whole: number; receive: number } {
+  const given = options === undefined ? undefined : tableOf(options, "http: options").hash;
+  const timeout = given?.get("timeout");
+  if (timeout === undefined) return { whole: CONNECT_MS + RECEIVE_MS, receive: RECEIVE_MS };
+  const milliseconds = timeout instanceof LuaFloat ? timeout.value : timeout;
+  if (typeof milliseconds === "number" && milliseconds > 0 && milliseconds <= TIMEOUT_MAX_MS) {
+    return { whole: milliseconds, receive: milliseconds };
+  }
+  throw new LuaError(`http: timeout must be a number of milliseconds up to ${TIMEOUT_MAX_MS}`);
 }
 
 async function readBody(body: Dispatcher.ResponseData["body"]): Promise<Buffer> {

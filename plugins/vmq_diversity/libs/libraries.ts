@@ -1,23 +1,26 @@
 import type { LibraryFactory } from "../worker/library.ts";
-import { bcrypt } from "./bcrypt.ts";
+import { authCacheLibrary } from "./auth-cache.ts";
+import { bcryptLibrary } from "./bcrypt.ts";
+import { cryptoLibrary } from "./crypto.ts";
 import { http } from "./http.ts";
-import { json } from "./json.ts";
+import { jsonLibrary } from "./json.ts";
+import { kvLibrary } from "./kv.ts";
 import { memcached } from "./memcached.ts";
 import { mongodb } from "./mongodb.ts";
 import { mysql, mysql2 } from "./mysql.ts";
 import { cockroachdb, postgres } from "./postgres.ts";
 import { redis } from "./redis.ts";
-import { authCache, crypto, kv, log, obf, vmqApi } from "./small.ts";
+import { log, obf, vmqApi } from "./small.ts";
 
 /** Global tables of every state by name (lua.md, section 4). */
 export const LIBRARIES: Readonly<Record<string, LibraryFactory>> = {
-  auth_cache: authCache,
-  bcrypt,
+  auth_cache: authCacheLibrary,
+  bcrypt: bcryptLibrary,
   cockroachdb,
-  crypto,
+  crypto: cryptoLibrary,
   http,
-  json,
-  kv,
+  json: jsonLibrary,
+  kv: kvLibrary,
   log,
   memcached,
   mongodb,

@@ -1,12 +1,13 @@
 import type { Client } from "memjs";
 import {
   type LibraryFactory,
+  type LuaCall,
   LuaError,
   LuaFloat,
   type LuaValue,
   textOf,
 } from "../worker/library.ts";
-import { type Driver, Pool, Pools } from "./pool.ts";
+import { type Driver, Pool, Pools, reasonOf } from "./pool.ts";
 import { PoolConfig } from "./pool-config.ts";
 
 /** Memcached's own limit of a key. */
@@ -29,9 +30,13 @@ function driverOf(address: string): Driver<Client> {
       return client;
     },
     close: (client) => client.close(),
-    // The server's refusals are answers, not errors.
-    isLost: () => true,
+    isLost: (error) => !isRefusal(error),
   };
+}
+
+/** The server's answer that it will not, such as a value that is too large; the driver words it so. */
+function isRefusal(error: unknown): boolean {
+  return error instanceof Error && error.message.startsWith("MemJS ");
 }
 
 /** The driver's own messages say nothing that the pool does not. */
@@ -46,6 +51,22 @@ export const memcached: LibraryFactory = (host) => {
     if (!isUsable) throw new LuaError(`memcached: a key has 1 to ${KEY_BYTES_MAX} bytes`);
     return key;
   };
+  /** The server's refusal is logged and false. */
+  const ask = async <T>(
+    call: LuaCall,
+    method: string,
+    poolId: LuaValue,
+    work: (client: Client) => Promise<T>,
+  ): Promise<T | false> => {
+    const pool = pools.get(textOf(poolId, `memcached.${method}: pool`));
+    try {
+      return await pool.use(call, work);
+    } catch (error) {
+      if (!isRefusal(error)) throw error;
+      host.log("error", `memcached.${method} failed`, { cause: reasonOf(error) }, call);
+      return false;
+    }
+  };
   const expiresOf = (value: LuaValue): number => {
     const seconds = value instanceof LuaFloat ? value.value : (value ?? 0);
     if (typeof seconds === "number" && seconds >= 0) return Math.floor(seconds);
@@ -54,42 +75,40 @@ export const memcached: LibraryFactory = (host) => {
   const store =
     (method: "set" | "add" | "replace"): ReturnType<LibraryFactory>[string] =>
     async (call, poolId, key, value, expiry) => {
-      const pool = pools.get(textOf(poolId, `memcached.${method}: pool`));
       const name = keyOf(key);
       const bytes = Buffer.isBuffer(value) ? value : Buffer.from(textOf(value, "memcached: value"));
       const expires = expiresOf(expiry);
-      const done = await pool.use(call, (client) => client[method](name, bytes, { expires }));
+      const done = await ask(call, method, poolId, (client) =>
+        client[method](name, bytes, { expires }),
+      );
       return done ? bytes : false;
     };
   return {
     ensure_pool: (_, given) => {
       const config = new PoolConfig("memcached", given, host, "memcache");
-      const { id, size } = config.idAndSize("pool_memcached", undefined);
+      const size = config.idAndSize("pool_memcached", undefined);
       const server = config.text("host", "host") ?? "127.0.0.1";
       const address = `${server}:${config.port()}`;
-      config.ignore("max_overflow");
       config.end();
       const driver = driverOf(address);
-      return pools.ensure(id, () => new Pool(host, { kind: "memcached", id, size, driver }));
+      return pools.ensure(size.id, () => new Pool(host, { kind: "memcached", ...size, driver }));
     },
     get: async (call, poolId, key) => {
-      const pool = pools.get(textOf(poolId, "memcached.get: pool"));
       const name = keyOf(key);
-      const { value } = await pool.use(call, (client) => client.get(name));
-      return value ?? false;
+      const found = await ask(call, "get", poolId, (client) => client.get(name));
+      return found === false ? false : (found.value ?? false);
     },
     set: store("set"),
     add: store("add"),
     replace: store("replace"),
-    delete: async (call, poolId, key) => {
-      const pool = pools.get(textOf(poolId, "memcached.delete: pool"));
+    delete: (call, poolId, key) => {
       const name = keyOf(key);
-      return pool.use(call, (client) => client.delete(name));
+      return ask(call, "delete", poolId, (client) => client.delete(name));
     },
-    flush_all: async (call, poolId) => {
-      const pool = pools.get(textOf(poolId, "memcached.flush_all: pool"));
-      await pool.use(call, async (client) => client.flush());
-      return true;
-    },
+    flush_all: (call, poolId) =>
+      ask(call, "flush_all", poolId, async (client) => {
+        await client.flush();
+        return true;
+      }),
   };
 };

@@ -1,14 +1,6 @@
-import type {
-  Db,
-  Document,
-  FindCursor,
-  MongoClient,
-  MongoClientOptions,
-  ReadPreferenceMode,
-} from "mongodb";
+import type { Document, FindCursor, MongoClientOptions, ReadPreferenceMode } from "mongodb";
 import {
   type LibraryFactory,
-  type LuaCall,
   LuaError,
   LuaFloat,
   type LuaResult,
@@ -17,13 +9,17 @@ import {
   tableOf,
   textOf,
 } from "../worker/library.ts";
+import { MongoPool, type MongoServer } from "./mongo-pool.ts";
 import { type Bson, fromBson, toBson } from "./mongo-values.ts";
-import { Pools, reasonOf } from "./pool.ts";
+import { Pools } from "./pool.ts";
 import { PoolConfig } from "./pool-config.ts";
 
 const CONNECT_MS = 3_000;
 /** Longest wait for a free connection, VerneMQ's. */
 const WAIT_MS = 5_000;
+const IDLE_MS = 60_000;
+const HEARTBEAT_MS = 1_000;
+const SOCKET_MS = 60_000;
 /** Cursors that scripts have not closed; the oldest goes. */
 const CURSORS_MAX = 1_000;
 const READ_PREFERENCES: readonly ReadPreferenceMode[] = [
@@ -33,83 +29,6 @@ const READ_PREFERENCES: readonly ReadPreferenceMode[] = [
   "secondaryPreferred",
   "nearest",
 ];
-
-/** The driver has a pool of its own: it finds servers, opens connections and retries. */
-class MongoPool {
-  private client: Promise<{ client: MongoClient; bson: Bson }> | undefined;
-  private readonly url: string;
-  private readonly options: MongoClientOptions;
-  private readonly database: string | undefined;
-  readonly numbers = { calls: 0, errors: 0, busy: 0, waiting: 0, open: 0, totalMs: 0 };
-  readonly id: string;
-  lastError: string | undefined;
-  private isDown = false;
-  private readonly log: (level: "info" | "error", message: string, cause?: string) => void;
-
-  constructor(options: {
-    id: string;
-    url: string;
-    client: MongoClientOptions;
-    database: string | undefined;
-    log: MongoPool["log"];
-  }) {
-    this.id = options.id;
-    this.url = options.url;
-    this.options = options.client;
-    this.database = options.database;
-    this.log = options.log;
-  }
-
-  private connect(): Promise<{ client: MongoClient; bson: Bson }> {
-    this.client ??= import("mongodb").then((bson) => {
-      const client = new bson.MongoClient(this.url, this.options);
-      client.on("connectionCreated", () => this.numbers.open++);
-      client.on("connectionClosed", () => this.numbers.open--);
-      client.on("connectionCheckOutStarted", () => this.numbers.waiting++);
-      client.on("connectionCheckedOut", () => this.numbers.waiting--);
-      client.on("connectionCheckOutFailed", () => this.numbers.waiting--);
-      return { client, bson };
-    });
-    return this.client;
-  }
-
-  async use<T>(call: LuaCall, work: (db: Db, bson: Bson) => Promise<T>): Promise<T> {
-    const { numbers } = this;
-    const startMs = performance.now();
-    numbers.calls++;
-    numbers.busy++;
-    let timer: NodeJS.Timeout | undefined;
-    try {
-      const { client, bson } = await this.connect();
-      const late = new Promise<never>((_, reject) => {
-        const leftMs = Math.max(1, call.deadlineMs - performance.now());
-        timer = setTimeout(() => reject(new Error("no answer in time")), leftMs);
-      });
-      const answer = await Promise.race([work(client.db(this.database), bson), late]);
-      if (this.isDown) this.log("info", `mongodb ${this.id} is available again`);
-      this.isDown = false;
-      return answer;
-    } catch (error) {
-      numbers.errors++;
-      this.lastError = reasonOf(error);
-      if (error instanceof LuaError) throw error;
-      if (isRefusal(error)) throw new LuaError(`mongodb ${this.id}: ${this.lastError}`);
-      if (!this.isDown) this.log("error", `mongodb ${this.id} is unavailable`, this.lastError);
-      this.isDown = true;
-      throw new LuaError(`unavailable: mongodb ${this.id}: ${this.lastError}`);
-    } finally {
-      clearTimeout(timer);
-      numbers.busy--;
-      numbers.totalMs += performance.now() - startMs;
-    }
-  }
-}
-
-/** The server understood and said no. */
-function isRefusal(error: unknown): boolean {
-  const name = error instanceof Error ? error.name : "";
-  return name === "MongoServerError" || name === "MongoBulkWriteError" || name === "BSONError";
-}
 
 /** MongoDB (lua.md, section 4.2). */
 export const mongodb: LibraryFactory = (host) => {
@@ -156,22 +75,8 @@ export const mongodb: LibraryFactory = (host) => {
 
   return {
     ensure_pool: (_, given) => {
-      const made = readConfig(new PoolConfig("mongodb", given, host));
-      return pools.ensure(made.id, () => {
-        const pool = new MongoPool({
-          ...made,
-          log: (level, message, cause) =>
-            host.log(level, message, cause === undefined ? {} : { cause }),
-        });
-        host.pool(() => ({
-          kind: "mongodb",
-          id: made.id,
-          size: made.size,
-          ...pool.numbers,
-          lastError: pool.lastError,
-        }));
-        return pool;
-      });
+      const server = serverOf(new PoolConfig("mongodb", given, host));
+      return pools.ensure(server.id, () => new MongoPool(host, server));
     },
     insert: (call, pool, collection, given) =>
       poolOf(pool, "insert").use(call, async (db, bson) => {
@@ -249,14 +154,8 @@ export const mongodb: LibraryFactory = (host) => {
   };
 };
 
-function readConfig(config: PoolConfig): {
-  id: string;
-  size: number;
-  url: string;
-  client: MongoClientOptions;
-  database: string | undefined;
-} {
-  const { id, size } = config.idAndSize("pool_mongodb", "pool_size");
+function serverOf(config: PoolConfig): MongoServer {
+  const size = config.idAndSize("pool_mongodb", "pool_size");
   const server = config.text("host", "host") ?? "localhost";
   const srv = config.text("srv", "srv");
   const port = config.port();
@@ -266,19 +165,23 @@ function readConfig(config: PoolConfig): {
   const writes = config.choice("w_mode", "w_mode", ["safe", "unsafe"]);
   const database = config.text("database", "database");
   const tls = config.tls(srv ?? server);
-  config.ignore("r_mode", "max_overflow");
+  config.ignore("r_mode");
   config.end();
   const isIpv6 = server.includes(":");
   return {
-    id,
-    size,
+    ...size,
     database,
     url:
       srv === undefined
         ? `mongodb://${isIpv6 ? `[${server}]` : server}:${port}/`
         : `mongodb+srv://${srv}/`,
     client: {
-      maxPoolSize: size,
+      maxPoolSize: size.size + size.overflow,
+      maxIdleTimeMS: IDLE_MS,
+      // A server that is down is looked at so often, one that answers tells changes by itself.
+      heartbeatFrequencyMS: HEARTBEAT_MS,
+      // A server that does not answer keeps no connection for ever; calls end with their deadline.
+      socketTimeoutMS: SOCKET_MS,
       serverSelectionTimeoutMS: CONNECT_MS,
       connectTimeoutMS: CONNECT_MS,
       waitQueueTimeoutMS: WAIT_MS,

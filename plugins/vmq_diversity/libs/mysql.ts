@@ -8,6 +8,7 @@ import { parametersOf } from "./sql-values.ts";
 const CONNECT_MS = 5_000;
 /** MySQL's column types. */
 const TIMESTAMP = 7;
+const BIGINT = 8;
 const DATETIME = 12;
 
 const HASH_METHODS: Readonly<Record<string, string>> = {
@@ -36,6 +37,15 @@ function driverOf(
       return connection;
     },
     close: (connection) => connection.destroy(),
+    // Or the query would go on for nobody.
+    cancel: ({ threadId }) => {
+      void import("mysql2/promise")
+        .then(async ({ createConnection }) => {
+          const other = await createConnection(options);
+          await other.query(`KILL QUERY ${threadId}`).finally(() => other.destroy());
+        })
+        .catch(() => undefined);
+    },
     isLost: (error) => {
       const { fatal, sqlState } = error as { fatal?: boolean; sqlState?: string };
       return fatal === true || sqlState === undefined || sqlState.startsWith("08");
@@ -61,7 +71,7 @@ function library(provider: "mysql" | "mysql2"): LibraryFactory {
     return {
       ensure_pool: (_, given) => {
         const config = new PoolConfig(provider, given, host);
-        const { id, size } = config.idAndSize(`pool_${provider}`, "pool_size");
+        const size = config.idAndSize(`pool_${provider}`, "pool_size");
         const server = config.text("host", "host") ?? "localhost";
         const charset = config.text("encoding");
         const ssl = config.tls(server);
@@ -82,10 +92,9 @@ function library(provider: "mysql" | "mysql2"): LibraryFactory {
             ? {}
             : { ssl: { ...ssl, verifyIdentity: ssl.servername === server } }),
         };
-        config.ignore("max_overflow");
         config.end();
         const driver = driverOf(options, server, ssl);
-        return pools.ensure(id, () => new Pool(host, { kind: provider, id, size, driver }));
+        return pools.ensure(size.id, () => new Pool(host, { kind: provider, ...size, driver }));
       },
       execute: async (call, poolId, statement, ...args) => {
         const pool = pools.get(textOf(poolId, `${provider}.execute: pool`));
@@ -115,14 +124,34 @@ function charsetOf(encoding: string): string {
 
 function answerOf(result: QueryResult, fields: FieldPacket[]): LuaResult {
   if (!Array.isArray(result)) return true;
-  const times = fields.filter(({ type }) => type === TIMESTAMP || type === DATETIME);
-  for (const row of result as Record<string, LuaResult>[]) {
-    for (const { name } of times) {
-      const value = row[name];
-      if (typeof value === "string") row[name] = value.replace(" ", "T");
-    }
+  const [first] = result;
+  // A procedure answers with several sets and a header: the first set is what was asked for.
+  if (Array.isArray(first)) return answerOf(first, fields[0] as unknown as FieldPacket[]);
+  const rows = result as Record<string, LuaResult>[];
+  for (const { name, columnType } of fields) {
+    if (columnType === TIMESTAMP || columnType === DATETIME) convert(rows, name, isoTime);
+    else if (columnType === BIGINT) convert(rows, name, integerOf);
   }
-  return result as unknown as LuaResult;
+  return rows;
+}
+
+function convert(
+  rows: Record<string, LuaResult>[],
+  name: string,
+  by: (text: string) => LuaResult,
+): void {
+  for (const row of rows) {
+    const value = row[name];
+    if (typeof value === "string") row[name] = by(value);
+  }
+}
+
+const isoTime = (text: string): string => text.replace(" ", "T");
+
+/** The driver gives integers beyond 2^53 as text; those without sign beyond 2^63 are no integers of Lua. */
+function integerOf(text: string): LuaResult {
+  const value = BigInt(text);
+  return BigInt.asIntN(64, value) === value ? value : text;
 }
 
 export const mysql = library("mysql");

@@ -1,10 +1,5 @@
 import { readFileSync } from "node:fs";
-import {
-  type ConnectionOptions,
-  checkServerIdentity,
-  type PeerCertificate,
-  rootCertificates,
-} from "node:tls";
+import type { ConnectionOptions } from "node:tls";
 import {
   type LibraryHost,
   LuaError,
@@ -14,9 +9,15 @@ import {
   tableOf,
   typeNameOf,
 } from "../worker/library.ts";
+import type { PoolSize } from "./pool.ts";
+import { tlsOptionsOf } from "./pool-tls.ts";
 
-/** Connections of a pool beyond its size, as VerneMQ's pools have them. */
+/** Most connections of one pool. */
 const SIZE_MAX = 1000;
+/** Connections of a pool beyond its size, as VerneMQ's pools have them. */
+const OVERFLOW = 20;
+/** Fields whose values no message shows, whatever is wrong with them. */
+const SECRETS: readonly string[] = ["password"];
 
 /**
  * The table that a script gives to `ensure_pool`, with the configuration behind it. Every reader
@@ -38,8 +39,8 @@ export class PoolConfig {
   }
 
   private fault(field: string, allowed: string, given: LuaValue): LuaError {
-    const shown =
-      typeof given === "number" || typeof given === "boolean" ? given : typeNameOf(given);
+    const isPlain = typeof given === "number" || typeof given === "boolean";
+    const shown = isPlain && !SECRETS.includes(field) ? given : typeNameOf(given);
     return new LuaError(`${this.provider}.ensure_pool: ${field} must be ${allowed}, not ${shown}`);
   }
 
@@ -96,17 +97,31 @@ export class PoolConfig {
     );
   }
 
-  /** `pool_id` and this thread's share of `size`. */
-  idAndSize(
-    fallbackId: string,
-    setting: string | undefined,
-    fallback = 5,
-  ): { id: string; size: number } {
+  /** `pool_id`, and this thread's share of `size` and `max_overflow`. */
+  idAndSize(fallbackId: string, setting: string | undefined, fallback = 5): PoolSize {
     const id = this.text("pool_id") ?? fallbackId;
-    const isGiven = this.fields.get("size") !== undefined || this.configured(setting) !== undefined;
-    this.known.add("size");
-    const size = isGiven ? this.integer("size", setting, { min: 1, max: SIZE_MAX }) : fallback;
-    return { id, size: Math.ceil(size / this.host.threads) };
+    const share = (connections: number): number => Math.ceil(connections / this.host.threads);
+    return {
+      id,
+      size: share(this.optionalInteger("size", setting, { min: 1, max: SIZE_MAX, fallback })),
+      overflow: share(
+        this.optionalInteger("max_overflow", undefined, {
+          min: 0,
+          max: SIZE_MAX,
+          fallback: OVERFLOW,
+        }),
+      ),
+    };
+  }
+
+  private optionalInteger(
+    field: string,
+    setting: string | undefined,
+    { fallback, ...range }: { min: number; max: number; fallback: number },
+  ): number {
+    const isGiven = this.fields.get(field) !== undefined || this.configured(setting) !== undefined;
+    this.known.add(field);
+    return isGiven ? this.integer(field, setting, range) : fallback;
   }
 
   port(setting: string | undefined = "port"): number {
@@ -114,19 +129,23 @@ export class PoolConfig {
   }
 
   /** TLS options, undefined without `ssl`; the same for every provider. */
-  tls(host: string, ssl = "ssl"): ConnectionOptions | undefined {
-    const isOn = this.flag(ssl, "ssl", false);
+  tls(host: string): ConnectionOptions | undefined {
+    return this.tlsOf(host, this.flag("ssl", "ssl", false));
+  }
+
+  /** For servers that are asked by several names. */
+  tlsOfAnyServer(): ConnectionOptions {
+    return this.tlsOf(undefined, true) ?? {};
+  }
+
+  private tlsOf(host: string | undefined, isOn: boolean): ConnectionOptions | undefined {
     const cafile = this.text("cacertfile", "cafile") ?? this.text("cafile", "cafile");
     const certfile = this.text("certfile", "certfile");
     const keyfile = this.text("keyfile", "keyfile");
-    const verify = this.take("verify");
-    const isVerified = this.verifies(verify);
-    const depth =
-      this.fields.get("depth") === undefined && this.configured("ssl.depth") === undefined
-        ? 3
-        : this.integer("depth", "ssl.depth", { min: 0, max: 100 });
+    const isVerified = this.verifies(this.take("verify"));
+    const depth = this.optionalInteger("depth", "ssl.depth", { min: 0, max: 100, fallback: 3 });
     const hasSystemCas = this.flag("use_system_cas", "ssl.use_system_cas", true);
-    const servername = this.text("sni", "ssl.sni") ?? host;
+    const sni = this.text("sni", "ssl.sni");
     const check = this.text("customize_hostname_check", "ssl.customize_hostname_check") ?? "https";
     if (check !== "https") {
       throw new LuaError(
@@ -134,20 +153,12 @@ export class PoolConfig {
       );
     }
     if (!isOn) return undefined;
-    const ca = [...(hasSystemCas ? rootCertificates : [])];
-    if (cafile !== undefined) ca.push(this.file("cacertfile", cafile));
-    return {
-      ca,
-      rejectUnauthorized: isVerified,
-      ...(certfile === undefined ? {} : { cert: this.file("certfile", certfile) }),
-      ...(keyfile === undefined ? {} : { key: this.file("keyfile", keyfile) }),
-      // An address is no server name [RFC 6066, 3].
-      ...(/^[\d.]+$|:/.test(servername) ? {} : { servername }),
-      checkServerIdentity: (name, cert) =>
-        chainLength(cert) > depth + 1
-          ? new Error(`the certificate chain is longer than depth ${depth}`)
-          : checkServerIdentity(servername === host ? name : servername, cert),
-    };
+    return tlsOptionsOf({
+      ...{ isVerified, depth, hasSystemCas, servername: sni ?? host, isSni: sni !== undefined },
+      ca: this.file("cacertfile", cafile),
+      cert: this.file("certfile", certfile),
+      key: this.file("keyfile", keyfile),
+    });
   }
 
   private verifies(value: LuaValue): boolean {
@@ -160,7 +171,8 @@ export class PoolConfig {
     throw this.fault("verify", "verify_peer or verify_none", value);
   }
 
-  private file(field: string, path: string): string {
+  private file(field: string, path: string | undefined): string | undefined {
+    if (path === undefined) return undefined;
     try {
       return readFileSync(path, "utf8");
     } catch (error) {
@@ -184,16 +196,4 @@ export class PoolConfig {
       );
     }
   }
-}
-
-/** Certificates up to the one that signed itself. */
-function chainLength(cert: PeerCertificate): number {
-  let length = 1;
-  let at = cert as PeerCertificate & { issuerCertificate?: PeerCertificate };
-  while (at.issuerCertificate !== undefined && at.issuerCertificate !== at && length < 100) {
-    if (at.issuerCertificate.fingerprint256 === at.fingerprint256) break;
-    at = at.issuerCertificate;
-    length++;
-  }
-  return length;
 }

@@ -7,14 +7,27 @@ const WAITING_MAX = 10_000;
 /** Pause after a failed connection; doubles up to the last. Differs from VerneMQ: always 1 s there. */
 const RETRY_MIN_MS = 100;
 const RETRY_MAX_MS = 5_000;
+/** A connection beyond the pool's size is closed when it was not needed for so long. */
+const SURPLUS_MS = 10_000;
 
 /** What a pool needs to know of its driver. */
 export interface Driver<C> {
   /** Opens a connection; `lost` is to be called when it ends by itself. */
   connect(lost: () => void): Promise<C>;
   close(connection: C): unknown;
+  /** Asks the server to end the work of a connection that is about to be closed. */
+  cancel?(connection: C): void;
   /** True when an error says that the connection, not the request, is at fault. */
   isLost(error: unknown): boolean;
+}
+
+/** Name and bounds of a pool in one thread. */
+export interface PoolSize {
+  readonly id: string;
+  /** Connections that stay open. */
+  readonly size: number;
+  /** Connections beyond that, while calls wait. */
+  readonly overflow: number;
 }
 
 interface Waiting<C> {
@@ -41,6 +54,7 @@ export class Pool<C extends object> {
   private readonly kind: string;
   private readonly id: string;
   private readonly size: number;
+  private readonly overflow: number;
   private readonly driver: Driver<C>;
   private readonly host: LibraryHost;
   private readonly idle: C[] = [];
@@ -48,28 +62,30 @@ export class Pool<C extends object> {
   private waiting: Waiting<C>[] = [];
   private readonly running = new Set<Running>();
   private timer: NodeJS.Timeout | undefined;
+  private retryTimer: NodeJS.Timeout | undefined;
+  private surplusTimer: NodeJS.Timeout | undefined;
   private opening = 0;
   private pauseMs = 0;
   private retryAtMs = 0;
+  private downReason = "not connected";
   private calls = 0;
   private errors = 0;
   private totalMs = 0;
   private lastError: string | undefined;
 
-  constructor(
-    host: LibraryHost,
-    options: { kind: string; id: string; size: number; driver: Driver<C> },
-  ) {
+  constructor(host: LibraryHost, options: PoolSize & { kind: string; driver: Driver<C> }) {
     this.host = host;
     this.kind = options.kind;
     this.id = options.id;
     this.size = options.size;
+    this.overflow = options.overflow;
     this.driver = options.driver;
     host.pool(() => this.stats());
   }
 
   private stats(): PoolStats {
-    const { kind, id, size, calls, errors, totalMs, lastError } = this;
+    const { kind, id, calls, errors, totalMs, lastError } = this;
+    const size = this.size + this.overflow;
     const open = this.all.size;
     const busy = open - this.idle.length;
     return {
@@ -110,7 +126,10 @@ export class Pool<C extends object> {
       const running: Running = {
         untilMs: call.deadlineMs,
         cut: (error) => {
-          if (finish(false)) reject(error);
+          if (!this.running.has(running)) return;
+          this.driver.cancel?.(connection);
+          finish(false);
+          reject(error);
         },
       };
       const takeBack = call.onCancel(() => running.cut(this.unavailable("the call was given up")));
@@ -134,17 +153,45 @@ export class Pool<C extends object> {
     if (connection !== undefined) return connection;
     const nowMs = performance.now();
     const isDown = this.all.size === 0 && nowMs < this.retryAtMs;
-    if (isDown) throw this.unavailable(this.lastError ?? "not connected");
+    if (isDown) throw this.unavailable(this.downReason);
     if (this.waiting.length >= WAITING_MAX) {
       throw this.unavailable(`${WAITING_MAX} calls wait for a connection`);
     }
-    return new Promise((take, fail) => {
-      this.waiting.push({ take, fail, untilMs: Math.min(nowMs + WAIT_MS, call.deadlineMs) });
+    return new Promise((resolve, reject) => {
+      const one: Waiting<C> = {
+        untilMs: Math.min(nowMs + WAIT_MS, call.deadlineMs),
+        take: (free) => {
+          takeBack();
+          resolve(free);
+        },
+        fail: (error) => {
+          takeBack();
+          reject(error);
+        },
+      };
+      const takeBack = call.onCancel(() => {
+        this.waiting = this.waiting.filter((other) => other !== one);
+        one.fail(this.unavailable("the call was given up"));
+      });
+      this.waiting.push(one);
       this.watch();
-      if (this.all.size + this.opening < this.size && this.opening < this.waiting.length) {
-        this.open();
-      }
+      this.openForWaiting();
     });
+  }
+
+  /** Opens a connection when a call waits for one and there may be more; not while the server is down. */
+  private openForWaiting(): void {
+    const isFull = this.all.size + this.opening >= this.size + this.overflow;
+    if (isFull || this.waiting.length <= this.opening) return;
+    const pauseMs = this.retryAtMs - performance.now();
+    if (pauseMs <= 0) {
+      this.open();
+    } else {
+      this.retryTimer ??= setTimeout(() => {
+        this.retryTimer = undefined;
+        this.openForWaiting();
+      }, pauseMs).unref();
+    }
   }
 
   /** Looks at deadlines while there are some. */
@@ -158,7 +205,8 @@ export class Pool<C extends object> {
       const late = this.waiting.filter(({ untilMs }) => nowMs >= untilMs);
       if (late.length > 0) {
         this.waiting = this.waiting.filter(({ untilMs }) => nowMs < untilMs);
-        for (const one of late) one.fail(this.unavailable("no connection was free in time"));
+        const what = this.all.size === 0 ? "could be opened" : "was free";
+        for (const one of late) one.fail(this.unavailable(`no connection ${what} in time`));
       }
       if (this.running.size + this.waiting.length > 0) return;
       clearInterval(this.timer);
@@ -183,6 +231,7 @@ export class Pool<C extends object> {
         this.pauseMs = 0;
         this.all.add(opened);
         this.release(opened);
+        this.openForWaiting();
       },
       (error: unknown) => {
         this.opening--;
@@ -194,22 +243,45 @@ export class Pool<C extends object> {
   private failedToOpen(error: unknown): void {
     const reason = reasonOf(error);
     if (this.pauseMs === 0) {
-      this.host.log("error", `${this.kind} ${this.id} is unavailable`, { cause: reason });
+      const what = this.all.size === 0 ? "is unavailable" : "cannot open another connection";
+      this.host.log("error", `${this.kind} ${this.id} ${what}`, { cause: reason });
     }
     this.lastError = reason;
+    this.downReason = reason;
     this.pauseMs = Math.min(Math.max(this.pauseMs * 2, RETRY_MIN_MS), RETRY_MAX_MS);
     // Half of it by chance, so that many brokers do not come back at the same moment.
     this.retryAtMs = performance.now() + this.pauseMs * (0.5 + Math.random() / 2);
-    // With connections left the waiting ones still get their turn.
-    if (this.all.size > 0 || this.opening > 0) return;
-    for (const one of this.waiting.splice(0)) one.fail(this.unavailable(reason));
+    this.serveWaiting();
+  }
+
+  /** While connections are left, or may come, calls wait for their turn; else they are told at once. */
+  private serveWaiting(): void {
+    const isDown = this.all.size + this.opening === 0 && performance.now() < this.retryAtMs;
+    if (!isDown) this.openForWaiting();
+    else for (const one of this.waiting.splice(0)) one.fail(this.unavailable(this.downReason));
   }
 
   private release(connection: C): void {
     if (!this.all.has(connection)) return;
     const next = this.waiting.shift();
-    if (next === undefined) this.idle.push(connection);
-    else next.take(connection);
+    if (next !== undefined) {
+      next.take(connection);
+      return;
+    }
+    this.idle.push(connection);
+    if (this.all.size > this.size) this.closeSurplusLater();
+  }
+
+  /** Those that were idle longest go first. */
+  private closeSurplusLater(): void {
+    this.surplusTimer ??= setTimeout(() => {
+      this.surplusTimer = undefined;
+      while (this.all.size > this.size) {
+        const [oldest] = this.idle;
+        if (oldest === undefined) return;
+        this.drop(oldest);
+      }
+    }, SURPLUS_MS).unref();
   }
 
   private drop(connection: C): void {
@@ -217,8 +289,7 @@ export class Pool<C extends object> {
     const at = this.idle.indexOf(connection);
     if (at >= 0) this.idle.splice(at, 1);
     Promise.resolve(this.driver.close(connection)).catch(() => undefined);
-    const mayOpen = this.all.size + this.opening < this.size && performance.now() >= this.retryAtMs;
-    if (this.waiting.length > this.opening && mayOpen) this.open();
+    this.serveWaiting();
   }
 }
 

@@ -55,7 +55,7 @@ export const redis: LibraryFactory = (host) => {
   return {
     ensure_pool: (_, given) => {
       const config = new PoolConfig("redis", given, host);
-      const { id, size } = config.idAndSize("pool_redis", "pool_size");
+      const size = config.idAndSize("pool_redis", "pool_size");
       const server = config.text("host", "host") ?? "localhost";
       const username = config.text("user", "user");
       const password = config.text("password", "password");
@@ -68,10 +68,9 @@ export const redis: LibraryFactory = (host) => {
         ...(password === undefined ? {} : { password }),
         ...(tls === undefined ? {} : { tls }),
       };
-      config.ignore("max_overflow");
       config.end();
       const driver = driverOf(options);
-      return pools.ensure(id, () => new Pool(host, { kind: "redis", id, size, driver }));
+      return pools.ensure(size.id, () => new Pool(host, { kind: "redis", ...size, driver }));
     },
     cmd: async (call, poolId, command, ...args) => {
       const pool = pools.get(textOf(poolId, "redis.cmd: pool"));

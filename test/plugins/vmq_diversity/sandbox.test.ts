@@ -217,7 +217,7 @@ describe("Lua", () => {
     expect(await lua.run(`${prepare} return pcall(kv.lookup, 't', 'a')`)).toEqual([true, [1]]);
     expect(await lua.run("return pcall(kv.lookup, 'none', 'a')")).toEqual([
       false,
-      expect.stringContaining('there is no kv table "none"'),
+      expect.stringContaining('unknown table "none"'),
     ]);
     await expect(
       lua.run(`${prepare} table.sort({1, 2}, function() kv.lookup('t', 'a') return true end)`),

@@ -16,6 +16,9 @@ export interface Service {
   readonly folder: string;
   /** Ends the server at once, as a crash does. */
   stop(): Promise<void>;
+  /** Lets the server hang: connections stay, nothing is answered. `stop` ends it all the same. */
+  pause(): void;
+  resume(): void;
   /** Starts it again on the same port with the same data. */
   start(): Promise<void>;
 }
@@ -94,6 +97,8 @@ export async function startService(options: ServiceOptions): Promise<Service> {
         await delay(20);
       }
     },
+    pause: () => void child?.kill("SIGSTOP"),
+    resume: () => void child?.kill("SIGCONT"),
     stop: async () => {
       const running = child;
       child = undefined;
