@@ -386,7 +386,7 @@ describe("the topic rules of a bridge", () => {
       { "topic.1": "a in 2", "topic.2": "a in 2 copy", "topic.3": "a in 1 third" },
       1,
     );
-    const near = await client(broker.port(), "#");
+    const near = await client(broker.port(), "#", { qos: 1 });
     publish(link, { topic: "a", qos: 1, messageId: 7, payload: "one" });
     expect(await link.next("puback")).toMatchObject({ messageId: 7 });
     publish(link, { topic: "a", qos: 2, messageId: 8, payload: "two" });
