@@ -26,7 +26,7 @@ const DATA_DIR: Support = {
 
 const BRIDGE_STORE: Support = {
   kind: "elsewhere",
-  why: "outgoing QoS 1 and 2 messages of a bridge are always in the broker's store",
+  why: "messages that wait for a bridge are in the broker's own store",
 };
 
 /** Listener options of Erlang's sockets. */
@@ -45,7 +45,7 @@ export const SUPPORT_RULES: Rules = [
   ["plugins.vmq_webhooks", later("plugin vmq_webhooks", ["off"])],
   ["vmq_webhooks.*", later("plugin vmq_webhooks")],
   ...["tcp", "ssl"].flatMap((transport) =>
-    ["persistent_queue", "queue_dir", "segment_size"].map(
+    ["queue_dir", "segment_size"].map(
       (option) => [`vmq_bridge.${transport}.$name.${option}`, BRIDGE_STORE] as const,
     ),
   ),

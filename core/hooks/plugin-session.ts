@@ -67,8 +67,10 @@ export interface PluginSessionOptions {
   readonly clientId: string;
   /** Default "". */
   readonly mountpoint?: string;
-  /** Messages kept while there is no link; QoS 0 in memory, the others in the store. */
+  /** Messages kept while there is no link. */
   readonly queueMax: number;
+  /** QoS 0 messages wait in the store, too; otherwise in memory. */
+  readonly storesQos0: boolean;
   /** The same while there is one: what waits for a slow peer. */
   readonly onlineQueueMax: number;
   /** Seconds until an unacknowledged frame is repeated, 0 = never; 3.x only. */

@@ -88,6 +88,7 @@ export class HeldSession implements PluginSession {
       maxOnlineMessages: options.onlineQueueMax,
       maxOfflineMessages: options.queueMax,
       overrideMaxOnlineMessages: true,
+      storesQos0: options.storesQos0,
       queueType: "fifo",
       queueDropPolicy: "drop_new",
       upgradeOutgoingQos: false,
@@ -178,11 +179,11 @@ export class HeldSession implements PluginSession {
       return 0;
     }
     const forwarded = copyOf(message, copy);
-    if (copy.qos === 0 && this.subscriber.session === undefined) return this.keepQos0(forwarded);
+    const isAway = this.subscriber.session === undefined;
+    if (copy.qos === 0 && isAway && !this.options.storesQos0) return this.keepQos0(forwarded);
     return this.subscriber.deliver(forwarded, this.plain);
   }
 
-  /** Only QoS 1 and 2 are kept in the store. */
   private keepQos0(message: Message): number {
     if (this.queued >= this.options.queueMax) {
       this.droppedHere++;

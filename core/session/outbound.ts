@@ -237,6 +237,7 @@ export class Outbound implements CommitWaiter, Timed {
   private dropTooLarge(message: Message): void {
     const { core } = this.session;
     core.counters.queueMessageDrop++;
+    this.queue.droppedInAll++;
     core.hooks.tell("on_message_drop", {
       subscriber_id: (this.subscriber as Subscriber).hookId,
       topic: message.topic,
@@ -309,6 +310,7 @@ export class Outbound implements CommitWaiter, Timed {
     if (delivery.qos === 0) {
       const message = delivery.rewritten ?? (delivery.message as Message);
       this.sendQos0(message, delivery.subscriptionIds, delivery.retain);
+      if (delivery.stored !== STORED_NO) (this.subscriber as Subscriber).erase(delivery);
     } else {
       this.begin(delivery);
     }

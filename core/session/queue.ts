@@ -49,7 +49,7 @@ export class ClientQueue implements Timed {
   /** Expired stored messages are being looked for. */
   private isSweeping = false;
   private dropped = 0;
-  /** As `dropped`, since the start. */
+  /** Lost since the start: no place in the queue, or too large for the client. */
   droppedInAll = 0;
 
   constructor(subscriber: Subscriber, isAdditional = false) {
@@ -91,11 +91,11 @@ export class ClientQueue implements Timed {
     return this.enqueue(delivery);
   }
 
-  /** A message for a client that is not connected. Only QoS 1 and 2 are kept. */
+  /** A message for a client that is not connected. Only QoS 1 and 2 are kept (but see `storesQos0`). */
   offerOffline(message: Message, by: Subscription, qos: number, retain: boolean): number {
     const { core, settings } = this.subscriber;
     const delivery = this.delivery(message, by, qos, retain);
-    if (qos === 0) {
+    if (qos === 0 && settings.storesQos0 !== true) {
       core.counters.queueMessageUnhandled++;
       return 0;
     }

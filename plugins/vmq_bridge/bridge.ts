@@ -62,6 +62,7 @@ export class Bridge {
       clientId: sessionId(settings),
       mountpoint: settings.mountpoint,
       queueMax: settings.bufferMax,
+      storesQos0: settings.isPersistent,
       onlineQueueMax: online < 0 ? -1 : Math.max(settings.bufferMax, online),
       retryIntervalS: settings.version === 5 ? 0 : settings.retryIntervalS,
       forward: (message, shared) => this.forward(message, shared),

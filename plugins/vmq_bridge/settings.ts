@@ -41,6 +41,8 @@ export interface BridgeSettings {
   readonly loopProtection: "auto" | "on" | "off";
   /** `max_outgoing_buffered_messages` without the part for PUBREL. */
   readonly bufferMax: number;
+  /** `persistent_queue`: QoS 0 messages survive a restart, too. */
+  readonly isPersistent: boolean;
   /** `outgoing_batch_size`: the most that may be unacknowledged. */
   readonly window: number;
   readonly rules: readonly TopicRule[];
@@ -110,6 +112,7 @@ class Reader {
       version: Number(this.text("mqtt_version")) as 3 | 4 | 5,
       loopProtection: this.text("loop_protection") as "auto" | "on" | "off",
       bufferMax: Math.floor((buffered * (100 - this.number("pubrel_queue_ratio"))) / 100),
+      isPersistent: this.flag("persistent_queue"),
       window: Math.min(65_535, Math.max(1, this.number("outgoing_batch_size"))),
       rules,
       skipped,

@@ -1,42 +1,10 @@
 import { hostname } from "node:os";
 import { describe, expect, it } from "vitest";
 import { waitFor } from "../../support/broker.ts";
-import {
-  bridged,
-  bridgeTo,
-  client,
-  type RemoteConnection,
-  scripted,
-  show,
-  state,
-} from "./world.ts";
+import { linked, PLAIN, publish, ScriptedRemote, scripted } from "./scripted-remote.ts";
+import { bridged, bridgeTo, client, show, state } from "./world.ts";
 
 /** The checks of a bridge against a remote broker that does what the test says. */
-
-/** As in all checks that say nothing else. */
-const PLAIN = { try_private: "off", mqtt_version: "4" };
-
-async function linked(options: Readonly<Record<string, string>>, subscriptions = 0) {
-  const remote = await scripted();
-  const broker = await bridged(bridgeTo(remote.port, { ...PLAIN, ...options }));
-  const link = await remote.next();
-  const connect = await link.accept();
-  for (let i = 0; i < subscriptions; i++) await link.grant();
-  await state(broker, "connected");
-  return { remote, broker, link, connect };
-}
-
-function publish(link: RemoteConnection, fields: object): void {
-  link.send({
-    cmd: "publish",
-    topic: "t",
-    payload: "p",
-    qos: 0,
-    dup: false,
-    retain: false,
-    ...fields,
-  } as never);
-}
 
 describe("the connection of a bridge", () => {
   it("is not made while the plugin is off, and its commands are not there (B-01)", async () => {
@@ -193,9 +161,7 @@ describe("the connection of a bridge", () => {
   });
 
   it("is made over IPv6 (B-41)", async () => {
-    const remote = await (await import("./world.ts").then((w) => new w.ScriptedRemote())).start(
-      "::1",
-    );
+    const remote = await new ScriptedRemote().start("::1");
     const broker = await bridged({
       ...bridgeTo(remote.port, { ...PLAIN, inet_version: "inet6" }),
       "vmq_bridge.tcp.br0": `[::1]:${remote.port}`,
