@@ -43,7 +43,7 @@ export interface BridgeSettings {
   readonly bufferMax: number;
   /** `persistent_queue`: QoS 0 messages survive a restart, too. */
   readonly isPersistent: boolean;
-  /** `outgoing_batch_size`: the most that may be unacknowledged. */
+  /** The most that may be unacknowledged: `outgoing_batch_size`, or less. */
   readonly window: number;
   readonly rules: readonly TopicRule[];
   /** Rules that cannot be used, with the reason. */
@@ -53,6 +53,12 @@ export interface BridgeSettings {
 
 /** What was changed at run time: keys with their texts, undefined = removed. */
 export type Overrides = ReadonlyMap<string, string | undefined>;
+
+/**
+ * MQTT 3 has no Receive Maximum: Mosquitto ends a connection with more unreleased QoS 2 messages than its
+ * `max_inflight_messages`, of which this is the default.
+ */
+const WINDOW_QOS2 = 20;
 
 const PORTS = { tcp: 1883, ssl: 8883 } as const;
 
@@ -113,7 +119,7 @@ class Reader {
       loopProtection: this.text("loop_protection") as "auto" | "on" | "off",
       bufferMax: Math.floor((buffered * (100 - this.number("pubrel_queue_ratio"))) / 100),
       isPersistent: this.flag("persistent_queue"),
-      window: Math.min(65_535, Math.max(1, this.number("outgoing_batch_size"))),
+      window: this.window(rules),
       rules,
       skipped,
       tls: transport === "ssl" ? this.tls() : undefined,
@@ -130,6 +136,13 @@ class Reader {
       throw this.fault("", `"${text}" is not HOST:PORT, an IPv6 address goes in brackets`);
     }
     return { host, port };
+  }
+
+  private window(rules: readonly TopicRule[]): number {
+    const window = Math.min(65_535, Math.max(1, this.number("outgoing_batch_size")));
+    const hasQos2 = rules.some(({ direction, qos }) => direction !== "in" && qos === 2);
+    const isTold = this.text("mqtt_version") === "5";
+    return hasQos2 && !isTold ? Math.min(window, WINDOW_QOS2) : window;
   }
 
   private rules(): { rules: TopicRule[]; skipped: string[] } {

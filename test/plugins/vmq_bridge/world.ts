@@ -12,6 +12,9 @@ import { requireTool } from "../../support/tools.ts";
 
 const MOSQUITTO = existsSync("/usr/sbin/mosquitto") ? "/usr/sbin/mosquitto" : "mosquitto";
 
+/** Not every packet: it would wait for its log to be read. */
+const LOG_TYPES = ["error", "warning", "notice", "information"].map((type) => `log_type ${type}`);
+
 /** The broker; its help ends with status 3. */
 export const hasMosquitto = requireTool(MOSQUITTO, "mosquitto", ["--help"]);
 
@@ -28,7 +31,7 @@ export class Mosquitto {
   }
 
   async start(): Promise<void> {
-    const child = spawn(MOSQUITTO, ["-c", this.config, "-v"], {
+    const child = spawn(MOSQUITTO, ["-c", this.config], {
       stdio: ["ignore", "pipe", "pipe"],
     });
     this.child = child;
@@ -60,8 +63,11 @@ export async function startMosquitto(lines: readonly string[] = []): Promise<Mos
     ? []
     : ["allow_anonymous true"];
   const user = process.getuid?.() === 0 ? ["user root"] : [];
-  const text = [...listener, ...access, ...user, "log_dest stderr", "log_type all", ...lines];
-  writeFileSync(config, `${text.join("\n").replaceAll("PORT", String(port))}\n`);
+  const text = [...listener, ...access, ...user, "log_dest stderr", ...LOG_TYPES, ...lines];
+  writeFileSync(
+    config,
+    `${text.join("\n").replaceAll("PORT", String(port)).replaceAll("FOLDER", folder)}\n`,
+  );
   const mosquitto = new Mosquitto(port, config);
   atEnd(() => mosquitto.kill());
   await mosquitto.start();
