@@ -159,6 +159,7 @@ function bridgeRows(transport: string): SchemaRow[] {
       unit: "s",
       default: "10",
       min: 0,
+      live: true,
       since: "nautilus",
       doc: "Seconds until an unacknowledged message is repeated, 0 = only after a reconnect; MQTT 3 only.",
     },
@@ -168,6 +169,7 @@ function bridgeRows(transport: string): SchemaRow[] {
       unit: "s",
       default: "10",
       min: 1,
+      live: true,
       since: "nautilus",
       doc: "Seconds for TCP, TLS and CONNACK together, and for the answers to SUBSCRIBE.",
     },
@@ -176,6 +178,7 @@ function bridgeRows(transport: string): SchemaRow[] {
       type: "enum",
       values: ["auto", "on", "off"],
       default: "auto",
+      live: true,
       since: "nautilus",
       doc:
         "Marks messages with the brokers they passed (auto, MQTT 5); on also drops a message with " +

@@ -1,7 +1,7 @@
 /** All bridges of a broker: made from the configuration, changed by commands. */
 import type { PluginContext } from "../../core/plugin-api.ts";
 import { Bridge } from "./bridge.ts";
-import type { LoopGuard } from "./loops.ts";
+import { IDENTITY_TOPIC, type LoopGuard } from "./loops.ts";
 import { addMetrics } from "./metrics.ts";
 import { type BridgeSettings, fingerprint, readBridges } from "./settings.ts";
 
@@ -20,10 +20,16 @@ export class Fleet {
   private overrides = new Map<string, string | undefined>();
   /** Of bridges that are gone. */
   private droppedBefore = 0;
+  private readonly changed: () => void;
+  /** Mountpoints where this broker has told its id. */
+  private readonly told = new Set<string>();
+  private isReading = false;
 
-  constructor(context: PluginContext, guard: LoopGuard) {
+  /** `changed`: bridges came, went or have other settings. */
+  constructor(context: PluginContext, guard: LoopGuard, changed: () => void) {
     this.context = context;
     this.guard = guard;
+    this.changed = changed;
     context.metrics.gauge("vmq_bridge_dropped_msgs", () => this.dropped);
     context.metrics.gauge("vmq_bridge_loops_pushed", () => this.loopsPushed);
   }
@@ -43,8 +49,19 @@ export class Fleet {
     return this.bridges().filter(({ settings }) => settings.name === name);
   }
 
-  mountpoints(): string[] {
-    return this.bridges().map(({ settings }) => settings.mountpoint);
+  /** Bridges of other brokers find the id of this one under a topic; see loops.ts. */
+  async tellIdentity(): Promise<void> {
+    const mountpoints = this.bridges().map(({ settings }) => settings.mountpoint);
+    for (const mountpoint of ["", ...mountpoints]) {
+      if (this.told.has(mountpoint)) continue;
+      this.told.add(mountpoint);
+      await this.context.broker.publish({
+        topic: IDENTITY_TOPIC,
+        payload: this.guard.brokerId,
+        retain: true,
+        mountpoint,
+      });
+    }
   }
 
   /** Some bridge marks its messages: what is pushed here is looked at. */
@@ -74,6 +91,23 @@ export class Fleet {
     const wanted = readBridges(this.context, next);
     this.overrides = next;
     this.follow(wanted);
+    this.changed();
+  }
+
+  /** A key of the configuration was set; several in a turn are read together. */
+  configured(key: string): void {
+    this.overrides.delete(key);
+    if (this.isReading) return;
+    this.isReading = true;
+    this.context.setTimeout(() => {
+      this.isReading = false;
+      try {
+        this.change(new Map());
+      } catch (error) {
+        const reason = error instanceof Error ? error.message : String(error);
+        this.context.log.error("bridges stay as they are", { reason });
+      }
+    }, 0);
   }
 
   private follow(wanted: readonly BridgeSettings[]): void {
@@ -94,6 +128,9 @@ export class Fleet {
       });
       if (!wasStopped) bridge.start();
     }
+    this.tellIdentity().catch((error: unknown) => {
+      this.context.log.error("this broker's id could not be published", { reason: String(error) });
+    });
   }
 
   private drop(key: string, { bridge, removeMetrics }: Member, cleanup: boolean): void {
