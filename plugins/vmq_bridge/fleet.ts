@@ -85,7 +85,11 @@ export class Fleet {
     const next = new Map(this.overrides);
     for (const [key, text] of changes) {
       next.set(key, text);
-      if (text !== undefined) continue;
+      if (text !== undefined) {
+        // An unknown key is nobody's option.
+        this.context.readValue(key, text);
+        continue;
+      }
       for (const below of next.keys()) if (below.startsWith(`${key}.`)) next.delete(below);
     }
     const wanted = readBridges(this.context, next);
