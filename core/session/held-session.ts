@@ -362,15 +362,28 @@ export function ownerName(plugin: string): string {
   return `plugin ${plugin}`;
 }
 
+type UserProperties = NonNullable<ForwardedMessage["userProperties"]>;
+
+/** As on the wire; plugins add the same to many messages. */
+const encoded = new WeakMap<UserProperties, Buffer | undefined>();
+
+function encodedOf(added: UserProperties): Buffer | undefined {
+  if (!encoded.has(added)) {
+    const userProperties = added.map(([key, value]): [string, string] => [key, value]);
+    encoded.set(added, encodePublishProperties({ userProperties }).forward);
+  }
+  return encoded.get(added);
+}
+
+/** The message itself where nothing is changed: its publisher is then answered as soon as the peer is. */
 function copyOf(message: Message, copy: ForwardedMessage): Message {
   let { properties } = message;
-  if (copy.userProperties !== undefined) {
-    const added = encodePublishProperties({
-      userProperties: copy.userProperties.map(([key, value]) => [key, value]),
-    }).forward;
-    if (added !== undefined) {
-      properties = properties === undefined ? added : Buffer.concat([properties, added]);
-    }
+  const isSame =
+    copy.topic === message.topic && copy.qos === message.qos && copy.retain === message.retain;
+  if (isSame && copy.userProperties === undefined) return message;
+  const added = copy.userProperties === undefined ? undefined : encodedOf(copy.userProperties);
+  if (added !== undefined) {
+    properties = properties === undefined ? added : Buffer.concat([properties, added]);
   }
   const { mountpoint, payload, expiresAtMs } = message;
   const { topic, qos, retain } = copy;

@@ -24,11 +24,13 @@ export interface LoopGuardOptions {
 /** One per broker: all its bridges see the same messages. */
 export class LoopGuard {
   readonly brokerId: string;
+  private readonly own: Added;
   private readonly arrivals: Recent<Arrival>;
   private readonly passed: Recent<true>;
 
   constructor({ brokerId, nowMs }: LoopGuardOptions) {
     this.brokerId = brokerId;
+    this.own = [[PATH_PROPERTY, brokerId]];
     this.arrivals = new Recent(60_000, nowMs);
     this.passed = new Recent(10_000, nowMs);
   }
@@ -43,7 +45,7 @@ export class LoopGuard {
     }
     const path = pathOf(message.properties);
     if (path.includes(this.brokerId) || path.length >= HOPS_MAX) return "loop";
-    return [[PATH_PROPERTY, this.brokerId]];
+    return this.own;
   }
 
   /** A message of the remote broker that would come in as `topic`. Gives the property to add. */

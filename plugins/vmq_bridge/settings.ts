@@ -54,6 +54,8 @@ export interface BridgeSettings {
 /** What was changed at run time: keys with their texts, undefined = removed. */
 export type Overrides = ReadonlyMap<string, string | undefined>;
 
+/** Where `outgoing_batch_size` is not written: what keeps a fast remote broker busy. */
+const WINDOW = 1000;
 /**
  * MQTT 3 has no Receive Maximum: Mosquitto ends a connection with more unreleased QoS 2 messages than its
  * `max_inflight_messages`, of which this is the default.
@@ -139,7 +141,10 @@ class Reader {
   }
 
   private window(rules: readonly TopicRule[]): number {
-    const window = Math.min(65_535, Math.max(1, this.number("outgoing_batch_size")));
+    // Differs from VerneMQ: also the window of messages that did not wait, which has none there.
+    const isWritten = this.keys.has(`${this.head}.outgoing_batch_size`);
+    const size = isWritten ? this.number("outgoing_batch_size") : WINDOW;
+    const window = Math.min(65_535, Math.max(1, size));
     const hasQos2 = rules.some(({ direction, qos }) => direction !== "in" && qos === 2);
     const isTold = this.text("mqtt_version") === "5";
     return hasQos2 && !isTold ? Math.min(window, WINDOW_QOS2) : window;
