@@ -238,11 +238,17 @@ describe("outgoing messages of a bridge", () => {
         return next.isClosed ? undefined : next;
       });
       link.send({ cmd: "connack", sessionPresent: false, returnCode: 0 });
+      let [answered, released] = [0, 0];
       await waitFor("50 messages", () => {
-        for (const { messageId = 0 } of link.all("publish").slice(-10)) {
-          if (messageId > 0 && qos === "1") link.send({ cmd: "puback", messageId });
+        const [sent, releases] = [link.all("publish"), link.all("pubrel")];
+        for (const { messageId = 0 } of sent.slice(answered)) {
+          if (qos !== "0") link.send({ cmd: qos === "1" ? "puback" : "pubrec", messageId });
         }
-        return link.all("publish").length >= 50;
+        for (const { messageId = 0 } of releases.slice(released)) {
+          link.send({ cmd: "pubcomp", messageId });
+        }
+        [answered, released] = [sent.length, releases.length];
+        return sent.length >= 50;
       });
       expect(payloads(link.all("publish"))).toEqual(numbers(1, 50));
     });
