@@ -32,7 +32,10 @@ export type ControlHandler = (request: ControlRequest, line: ControlLine) => Pro
 export interface SendOptions {
   /** The broker's socket, when it is not the one of the data directory. */
   readonly socket?: string;
-  /** Gets the texts of a command that goes on, such as `trace client`. */
+  /**
+   * Gets the texts of a command that goes on, such as `trace client`, and the first pieces of a long
+   * answer; without it all of that is in the answer.
+   */
   readonly say?: (text: string) => void;
 }
 
@@ -48,6 +51,8 @@ const SOCKET_PATH_MAX = 100;
 const REQUEST_BYTES_MAX = 1024 * 1024;
 /** A connection that asks nothing is closed. */
 const IDLE_MS = 60_000;
+/** Longest piece of an answer. */
+const PIECE_CHARS = 256 * 1024;
 /** Texts that a client has not read; with more it is cut off. */
 const UNREAD_BYTES_MAX = 4 * 1024 * 1024;
 
@@ -101,6 +106,11 @@ export function sendControl(
   return new Promise((answer, fail) => {
     const socket = createConnection(options.socket ?? controlSocketPath(dataDir));
     let received = "";
+    let said = "";
+    const keep = (text: string): void => {
+      said += text;
+    };
+    const say = options.say ?? keep;
     socket.setEncoding("utf8");
     socket.on("connect", () => socket.write(`${JSON.stringify(request)}\n`));
     socket.on("data", (text: string) => {
@@ -108,10 +118,10 @@ export function sendControl(
       received = lines.pop() ?? "";
       for (const line of lines) {
         const parsed = readJson(line);
-        if (isSaying(parsed)) options.say?.(parsed.say);
+        if (isSaying(parsed)) say(parsed.say);
         else {
           socket.destroy();
-          if (isAnswer(parsed)) answer(parsed);
+          if (isAnswer(parsed)) answer({ ...parsed, stdout: said + parsed.stdout });
           else
             fail(new NautilusError("INTERNAL", { where: "control socket", reason: "no answer" }));
         }
@@ -180,10 +190,29 @@ function serve(socket: Socket, handler: ControlHandler): void {
         const answer = await answerLine(text, handler, line);
         if (socket.destroyed) return;
         socket.setTimeout(IDLE_MS);
-        socket.write(`${JSON.stringify(answer)}\n`);
+        const rest = await sayLong(socket, answer.stdout);
+        socket.write(`${JSON.stringify({ ...answer, stdout: rest })}\n`);
       });
     }
   });
+}
+
+/** A long text goes piece by piece, as the client takes it; gives the last piece. */
+async function sayLong(socket: Socket, text: string): Promise<string> {
+  let at = 0;
+  while (text.length - at > PIECE_CHARS && !socket.destroyed) {
+    let end = at + PIECE_CHARS;
+    // The two halves of a character stay together.
+    if (/[\ud800-\udbff]/.test(text[end - 1] ?? "")) end--;
+    if (!socket.write(`${JSON.stringify({ say: text.slice(at, end) })}\n`)) {
+      await new Promise<void>((done) => {
+        socket.once("drain", done);
+        socket.once("close", done);
+      });
+    }
+    at = end;
+  }
+  return text.slice(at);
 }
 
 async function answerLine(

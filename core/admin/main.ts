@@ -27,7 +27,7 @@ const OPTIONS: Readonly<Record<string, keyof Place>> = {
 export async function runAdmin(
   argv: readonly string[],
   env: NodeJS.ProcessEnv,
-  say: (text: string) => void = () => undefined,
+  say?: (text: string) => void,
 ): Promise<ControlAnswer> {
   const place: Place = {
     dataDir: env.NAUTILUS_DATA_DIR ?? "data",
@@ -59,7 +59,11 @@ export async function runAdmin(
   try {
     if (place.url !== undefined) return await remotely(place.url, place, words);
     const socket = place.socket === undefined ? {} : { socket: place.socket };
-    return await sendControl(place.dataDir, { command, args }, { ...socket, say });
+    return await sendControl(
+      place.dataDir,
+      { command, args },
+      { ...socket, ...(say === undefined ? {} : { say }) },
+    );
   } catch (error) {
     if (!(error instanceof NautilusError)) throw error;
     return failed(`${error.message}. ${error.hint}`);

@@ -3,7 +3,7 @@ import { readParameters, splitLine } from "./command-line.ts";
 import { COMPLETE, candidates } from "./completion.ts";
 import { alert, type Element } from "./elements.ts";
 import { groupText, usageText } from "./help.ts";
-import { type Answer, jsonText, render } from "./render.ts";
+import { type Answer, render, renderLong } from "./render.ts";
 
 /** How a command is run: by default it ends by itself and says nothing before that. */
 export interface RunOptions {
@@ -58,7 +58,7 @@ export class Registry {
     if (wantsHelp) return { exit: 0, stdout: `Usage: ${usageText(command)}\n`, stderr: "" };
     try {
       const elements = await runChecked(command, format === "json" ? jsonLines(call) : call);
-      return { exit: 0, ...render(elements, format, options.isPlain) };
+      return { exit: 0, ...(await renderLong(elements, format, options.isPlain)) };
     } catch (error) {
       return refusal(error, line, options);
     }
@@ -73,7 +73,7 @@ export class Registry {
       const { command, call, wantsHelp } = this.read(line, {});
       if (command.isEndless === true || wantsHelp) return undefined;
       if (missingArgument(command, call) === undefined) command.check?.(call);
-      return async () => jsonText(await runChecked(command, call));
+      return async () => (await renderLong(await runChecked(command, call), "json")).stdout;
     } catch (error) {
       if (error instanceof BadCommand) return undefined;
       throw error;

@@ -3,7 +3,7 @@ import type { Session } from "../../session/session.ts";
 import { type Call, type Command, flagInt, flagValue, type Parameter } from "../command.ts";
 import { type Cell, type Element, table, text } from "../elements.ts";
 import { inSlices } from "../fields.ts";
-import { humanText } from "../render.ts";
+import { render } from "../render.ts";
 import type { AdminTarget } from "../target.ts";
 
 const INTERVAL_MS = 1000;
@@ -51,7 +51,7 @@ export function topCommands(target: AdminTarget): Command[] {
         while (!call.signal.aborted) {
           const elements = await look(target, call);
           const at = `${new Date().toISOString().slice(0, 19)}Z\n`;
-          if (!call.signal.aborted) call.say(`${at}${humanText(elements, true)}`);
+          if (!call.signal.aborted) call.say(`${at}${render(elements, "human", true).stdout}`);
         }
         return [];
       },
