@@ -14,11 +14,12 @@ WORKDIR /app
 COPY --from=build /app/node_modules node_modules
 COPY --from=build /app/dist dist
 COPY lua lua
+COPY core/admin/http/status-page core/admin/http/status-page
 COPY package.json LICENSE README.md ./
 RUN mkdir -p /vernemq/data && chown node:node /vernemq/data
 USER node
 ENV NAUTILUS_DATA_DIR=/vernemq/data
 VOLUME /vernemq/data
-EXPOSE 1883 8883 8080
+EXPOSE 1883 8883 8080 8888
 HEALTHCHECK CMD ["node", "dist/core/main.js", "ping"]
 CMD ["node", "dist/core/main.js", "console"]

@@ -1,8 +1,14 @@
 import { join } from "node:path";
-import { Admin } from "./admin/commands.ts";
+import { ApiKeys, apiKeysFile } from "./admin/api-keys.ts";
+import { commandRegistry } from "./admin/commands.ts";
+import { GraphiteExporter } from "./admin/graphite.ts";
+import { HttpService } from "./admin/http/http-service.ts";
+import { ListenerControl } from "./admin/listener-control.ts";
 import { aggregate, collectSeries, type MetricSources, seriesKey } from "./admin/metrics.ts";
 import { pluginControl } from "./admin/plugin-control.ts";
-import { publishSystree } from "./admin/systree.ts";
+import type { Registry, RunOptions } from "./admin/registry.ts";
+import { SystemMetrics } from "./admin/system-metrics.ts";
+import { startSystree } from "./admin/systree.ts";
 import type { Broker, BrokerOptions, PluginControl, SessionInfo } from "./broker-types.ts";
 import { singleNode } from "./cluster/single.ts";
 import type { Config } from "./config/types.ts";
@@ -13,14 +19,20 @@ import type { AnyPlugin } from "./hooks/define-plugin.ts";
 import { PluginManager } from "./hooks/plugin-manager.ts";
 import { HookRegistry } from "./hooks/registry.ts";
 import { createListener } from "./listeners/listener.ts";
-import type { Listener, ListenerSettings, Transport } from "./listeners/types.ts";
-import { createLogger, type Logger } from "./logger.ts";
+import type {
+  AnyListenerSettings,
+  Listener,
+  ListenerSettings,
+  Transport,
+} from "./listeners/types.ts";
+import { createLogger, type Logger, type RootLogger } from "./logger.ts";
 import { Router } from "./routing/router.ts";
 import { Commits } from "./session/commits.ts";
 import type { Core } from "./session/core.ts";
 import { SessionManager } from "./session/manager.ts";
 import { Flusher } from "./session/outbox.ts";
 import { pluginCalls } from "./session/plugin-calls.ts";
+import { PublishTimer } from "./session/publish-timer.ts";
 import { reauthorize } from "./session/reauthorize.ts";
 import { Session } from "./session/session.ts";
 import { sessionSettings } from "./session/settings.ts";
@@ -28,11 +40,12 @@ import { EmbeddedStore } from "./store/embedded/embedded-store.ts";
 import { MemoryStore } from "./store/memory/memory-store.ts";
 import type { Store } from "./store/types.ts";
 import { TimerWheel } from "./timers.ts";
+import { version } from "./version.ts";
 
 /** What a process that has loaded its configuration hands in. */
 export interface LoadedOptions {
   config: Config;
-  logger: Logger;
+  logger: RootLogger;
   /** Loaded, not started. */
   plugins?: readonly PluginSource[];
   /**
@@ -74,21 +87,25 @@ async function loadEmbedded(options: BrokerOptions): Promise<LoadedOptions> {
 
 class RunningBroker implements Broker {
   private readonly config: Config;
-  private readonly log: Logger;
+  private readonly log: RootLogger;
   private readonly core: Core;
   private readonly store: Store;
-  private readonly admin: Admin;
+  private readonly admin: Registry;
   private readonly pluginManager: PluginManager;
+  private readonly system = new SystemMetrics();
+  private readonly http: HttpService;
+  private readonly apiKeys: ApiKeys;
   private readonly timers: NodeJS.Timeout[] = [];
+  private readonly atClose: (() => void)[] = [];
   readonly plugins: PluginControl;
-  private listeners: Listener[] = [];
+  private readonly listeners: ListenerControl;
   private closing: Promise<void> | undefined;
 
   constructor({ config, logger: log, isEmbedded = false }: LoadedOptions) {
     this.config = config;
     this.log = log;
-    this.store = buildStore(config, log);
     const counters = new Counters();
+    this.store = buildStore(config, log, counters);
     const hooks = new HookRegistry(
       (plugin, hook, failure) => {
         const kind = failure instanceof NautilusError ? failure.code : "";
@@ -105,17 +122,21 @@ class RunningBroker implements Broker {
       overlappingOnce: config.text("overlapping_subscriptions") === "once",
       random: Math.random,
     });
+    const wheel = new TimerWheel();
     const core = {
       store: this.store,
       cluster: singleNode(config.text("nodename")),
       router,
       hooks,
       counters,
-      wheel: new TimerWheel(),
+      wheel,
+      publishTimer: new PublishTimer(counters.publishLatency, wheel.nowMs),
       flusher: new Flusher(),
       early: new Set<Session>(),
       commits: new Commits(this.store),
       log,
+      tracer: undefined,
+      topicCounts: undefined,
       settings: sessionSettings(config),
       random: Math.random,
       wallMs: Date.now,
@@ -128,9 +149,41 @@ class RunningBroker implements Broker {
       config,
       log,
       callsOf: (name) => pluginCalls(this.core, name),
+      onChange: () => this.http.pluginsChanged(),
+    });
+    this.listeners = new ListenerControl({
+      build: (settings) =>
+        isMqtt(settings) ? this.buildListener(settings) : this.http.createListener(settings),
+      endConnections: (settings) => this.endConnections(settings),
+    });
+    this.http = new HttpService({
+      config,
+      log,
+      cluster: core.cluster,
+      plugins: this.pluginManager,
+      version: version(),
+      checkKey: (key, scope) => this.apiKeys.check(key, scope),
+      commands: { prepare: (words) => this.admin.prepare(words) },
+      metricSources: () => this.metricSources(),
+      listeners: () => this.listeners.all(),
     });
     this.plugins = pluginControl(this.pluginManager, hooks, this.core.manager);
-    this.admin = new Admin(this);
+    const isKept = config.text("store.type") !== "memory";
+    this.apiKeys = new ApiKeys(config, {
+      file: isKept ? apiKeysFile(config.dataDir) : undefined,
+      moreScopes: () => this.pluginManager.httpModules().map(({ scope }) => scope),
+    });
+    this.admin = commandRegistry({
+      core: this.core,
+      config,
+      broker: this,
+      pluginManager: this.pluginManager,
+      listeners: this.listeners,
+      apiKeys: this.apiKeys,
+      logs: log,
+      version: version(),
+      metricSources: () => this.metricSources(),
+    });
   }
 
   async start(plugins: readonly PluginSource[]): Promise<void> {
@@ -140,17 +193,18 @@ class RunningBroker implements Broker {
       core.hooks.tell("change_config", { settings: [{ key, value: config.value(key) }] });
     });
     core.wheel.onFailure = (failure) => {
-      this.log.error("internal error in a timer", {
-        cause: failure instanceof Error ? (failure.stack ?? failure.message) : String(failure),
-      });
+      this.log.limited("timer fault", 1).fault("internal error in a timer", failure);
     };
     await this.store.open();
+    this.system.start();
     try {
       core.wheel.start();
       await core.manager.restore();
       await this.pluginManager.startAll(plugins);
-      this.listeners = config.listeners.map((settings) => this.buildListener(settings));
-      await Promise.all(this.listeners.map((listener) => this.startListener(listener)));
+      const all = [...config.listeners, ...config.httpListeners];
+      const listeners = all.map((settings) => this.listeners.add(settings));
+      await this.http.start();
+      await Promise.all(listeners.map((listener) => this.startListener(listener)));
     } catch (error) {
       await this.close();
       throw error;
@@ -192,34 +246,35 @@ class RunningBroker implements Broker {
     const { settings } = listener;
     try {
       await listener.start();
+      const place = settings.address.includes(":") ? `[${settings.address}]` : settings.address;
+      const address = settings.unixSocket ? settings.address : `${place}:${listener.boundPort}`;
+      const hasPage = "modules" in settings && settings.modules.includes("vmq_status_http");
       this.log.info("listener started", {
         listener: `${settings.kind}.${settings.name}`,
-        address: settings.unixSocket
-          ? settings.address
-          : `${settings.address}:${listener.boundPort}`,
+        address,
+        ...(hasPage ? { status_page: `${settings.kind}://${address}/status` } : {}),
       });
     } catch (error) {
-      if (this.config.listeners.length === 1 || this.config.isFirstRun) throw error;
+      const isMqtt = "mountpoint" in settings;
+      if (isMqtt && (this.config.listeners.length === 1 || this.config.isFirstRun)) throw error;
       this.log.error("listener could not be started", {
         listener: `${settings.kind}.${settings.name}`,
         cause: error instanceof Error ? error.message : String(error),
       });
-      this.listeners = this.listeners.filter((other) => other !== listener);
+      this.listeners.forget(listener);
     }
   }
 
   private startJobs(): void {
     const { config, core } = this;
-    const intervalMs = config.int("systree_interval");
-    if (config.flag("systree_enabled") && intervalMs > 0) {
-      const options = {
-        nodeName: config.text("nodename"),
-        mountpoint: config.text("systree_mountpoint"),
-        qos: config.int("systree_qos"),
-        retain: config.flag("systree_retain"),
-      };
-      this.every(intervalMs, () => publishSystree(core.router, this.metricSources(), options));
-    }
+    this.atClose.push(startSystree(config, core.router, () => this.metricSources()));
+    const graphite = new GraphiteExporter({
+      config,
+      log: this.log,
+      sources: () => this.metricSources(),
+    });
+    graphite.start();
+    this.atClose.push(() => graphite.stop());
     const expireS = config.int("expire_retain_cache");
     if (expireS > 0) this.every(expireS * 1000, () => core.router.retained.dropExpired(Date.now()));
   }
@@ -257,14 +312,8 @@ class RunningBroker implements Broker {
 
   // ---- what callers see
 
-  port(kind: ListenerSettings["kind"] = "tcp", name?: string): number {
-    const found = this.listeners.find(
-      ({ settings }) => settings.kind === kind && (name === undefined || settings.name === name),
-    );
-    if (found === undefined) {
-      throw new NautilusError("NO_SUCH_LISTENER", { listener: `${kind}.${name ?? "*"}` });
-    }
-    return found.boundPort;
+  port(kind: AnyListenerSettings["kind"] = "tcp", name?: string): number {
+    return this.listeners.named(kind, name).boundPort;
   }
 
   metrics(): Record<string, number> {
@@ -278,7 +327,8 @@ class RunningBroker implements Broker {
   }
 
   private metricSources(): MetricSources {
-    return { ...this.core, pluginSeries: () => this.pluginManager.series() };
+    const { system } = this;
+    return { ...this.core, system, pluginSeries: () => this.pluginManager.series() };
   }
 
   sessions(): SessionInfo[] {
@@ -334,35 +384,26 @@ class RunningBroker implements Broker {
     this.config.set(key, value);
   }
 
-  listenerInfo(): { kind: string; name: string; address: string; port: number; open: number }[] {
-    return this.listeners.map(({ settings, boundPort, connections }) => ({
-      kind: settings.kind,
-      name: settings.name,
-      address: settings.address,
-      port: boundPort,
-      open: connections,
-    }));
-  }
-
   async stopListener(
     kind: string,
     name: string,
     options: { killSessions?: boolean } = {},
   ): Promise<boolean> {
-    const found = this.listeners.find(
-      ({ settings }) => settings.kind === kind && settings.name === name,
-    );
-    if (found === undefined) return false;
+    const found = this.listeners
+      .all()
+      .find(({ settings }) => settings.kind === kind && settings.name === name);
+    if (found?.isRunning !== true) return false;
     const stopped = found.stop();
-    if (options.killSessions === true) {
-      for (const session of [...this.core.manager.sessions()]) {
-        if (session.transport.listener !== found.settings) continue;
-        session.end({ code: 0x98, reason: "listener stopped", publishWill: true });
-      }
-    }
+    if (options.killSessions === true) this.endConnections(found.settings);
     await stopped;
-    this.listeners = this.listeners.filter((other) => other !== found);
     return true;
+  }
+
+  private endConnections(settings: AnyListenerSettings): void {
+    for (const session of [...this.core.manager.sessions()]) {
+      if (session.transport.listener !== settings) continue;
+      session.end({ code: 0x98, reason: "listener stopped", publishWill: true });
+    }
   }
 
   enablePlugin(plugin: AnyPlugin): void {
@@ -376,8 +417,9 @@ class RunningBroker implements Broker {
   control(
     command: string,
     args: readonly string[],
+    options: RunOptions = {},
   ): Promise<{ exit: number; stdout: string; stderr: string }> {
-    return this.admin.run([command, ...args]);
+    return this.admin.run([command, ...args], options);
   }
 
   close(): Promise<void> {
@@ -386,8 +428,10 @@ class RunningBroker implements Broker {
   }
 
   private async shutDown(): Promise<void> {
+    this.system.stop();
     for (const timer of this.timers) clearInterval(timer);
-    const stopped = Promise.allSettled(this.listeners.map((listener) => listener.stop()));
+    for (const end of this.atClose) end();
+    const stopped = Promise.allSettled(this.listeners.all().map((listener) => listener.stop()));
     this.core.manager.stop();
     await stopped;
     await this.pluginManager.stopAll();
@@ -397,11 +441,16 @@ class RunningBroker implements Broker {
   }
 }
 
-function buildStore(config: Config, log: Logger): Store {
+function isMqtt(settings: AnyListenerSettings): settings is ListenerSettings {
+  return "mountpoint" in settings;
+}
+
+function buildStore(config: Config, log: Logger, counters: Counters): Store {
   if (config.text("store.type") === "memory") return new MemoryStore();
   const store = new EmbeddedStore({
     folder: join(config.dataDir, "store"),
     sync: config.flag("store.sync"),
+    onWritten: (ms) => counters.storeCommit.timed(ms),
     onDamaged: (key, reason) => log.error("damaged record set aside", { key, reason }),
     onRepair: (cause) =>
       log.error("the store was damaged and is being repaired", {

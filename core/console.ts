@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
 import { READY } from "./admin/background.ts";
-import { type ControlAnswer, startControlServer } from "./admin/control.ts";
+import { type ControlAnswer, type ControlLine, startControlServer } from "./admin/control.ts";
 import { claimDataDir } from "./admin/pid-file.ts";
 import { watchPlugins } from "./admin/plugin-watch.ts";
 import type { PluginControl } from "./broker-types.ts";
@@ -9,12 +9,13 @@ import type { Config } from "./config/types.ts";
 import { NautilusError } from "./errors.ts";
 import { type Configured, loadConfigured, type PluginSource } from "./hooks/configured.ts";
 import type { ListenerSettings } from "./listeners/types.ts";
-import { createLogger, type Logger, type LogLevel } from "./logger.ts";
+import { createLogger, type Logger, type RootLogger, standardOutput } from "./logger.ts";
+import { configuredHandlers } from "./logging/configured.ts";
 
 /** What this file needs of a broker. */
 export interface RunningBroker {
   /** Runs an admin command as typed after `vmq-admin`. */
-  control(command: string, args: readonly string[]): Promise<ControlAnswer>;
+  control(command: string, args: readonly string[], line?: ControlLine): Promise<ControlAnswer>;
   /** Stops listening, tells the clients, flushes and closes the store. */
   close(): Promise<void>;
   readonly plugins?: Pick<PluginControl, "reload">;
@@ -23,7 +24,7 @@ export interface RunningBroker {
 /** Builds the broker; the door is core/broker.ts. */
 export type BuildBroker = (options: {
   config: Config;
-  logger: Logger;
+  logger: RootLogger;
   plugins: readonly PluginSource[];
 }) => Promise<RunningBroker>;
 
@@ -57,9 +58,12 @@ export async function runConsole(options: ConsoleOptions): Promise<number> {
     return 1;
   }
   const logger = (options.createLogger ?? createLogger)({
-    level: logLevel(config),
-    ...(config.text("log.console.console.format") === "json" ? { format: "json" as const } : {}),
+    level: "info",
+    handlers: configuredHandlers(config, standardOutput()),
   });
+  const uncaught = (error: Error): void =>
+    logger.lastWords("the broker ends by a fault of its own", error);
+  process.on("uncaughtExceptionMonitor", uncaught);
   try {
     return await runClaimed(config, loaded, logger, options);
   } catch (error) {
@@ -67,14 +71,16 @@ export async function runConsole(options: ConsoleOptions): Promise<number> {
     options.writeError(`${error.code}: ${error.message}. ${error.hint}\n`);
     return 1;
   } finally {
+    process.off("uncaughtExceptionMonitor", uncaught);
     logger.flush();
+    await logger.close();
   }
 }
 
 async function runClaimed(
   config: Config,
   loaded: Configured,
-  logger: Logger,
+  logger: RootLogger,
   options: ConsoleOptions,
 ): Promise<number> {
   const claim = claimDataDir(config.dataDir);
@@ -84,10 +90,10 @@ async function runClaimed(
     if (config.isFirstRun) logger.warn(firstRunLine(config));
     const stopped = stopSignal(options);
     const broker = await options.build({ config, logger, plugins: loaded.plugins });
-    const control = await startControlServer(config.dataDir, async ({ command, args }) =>
+    const control = await startControlServer(config.dataDir, async ({ command, args }, line) =>
       command === "ping" && args.length === 0
         ? { exit: 0, stdout: "pong\n", stderr: "" }
-        : await broker.control(command, args),
+        : await broker.control(command, args, line),
     ).catch(async (error: unknown) => {
       await broker.close();
       throw error;
@@ -125,9 +131,9 @@ function stopSignal({ process }: ConsoleOptions): Promise<string> {
 
 /** The one line of a start without a configuration file. */
 export function firstRunLine(config: Config): string {
-  const places = config.listeners
+  const places = [...config.listeners, ...config.httpListeners]
     .map(({ kind, address, port }) => `${address}:${port} (${kind === "tcp" ? "MQTT" : kind})`)
-    .join(" and ");
+    .join(", ");
   const anonymous = config.flag("allow_anonymous")
     ? "clients need no password there"
     : "anonymous clients are refused";
@@ -162,19 +168,3 @@ function openFilesLimit(): number | undefined {
     return undefined;
   }
 }
-
-/** log.console.level, as logger.ts names it. */
-function logLevel(config: Config): LogLevel {
-  return LEVELS.find((level) => level === config.text("log.console.level")) ?? "info";
-}
-
-const LEVELS: readonly LogLevel[] = [
-  "debug",
-  "info",
-  "notice",
-  "warning",
-  "error",
-  "critical",
-  "alert",
-  "emergency",
-];

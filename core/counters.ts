@@ -14,6 +14,31 @@ export class ReasonCounter {
   }
 }
 
+/** Buckets of a latency histogram: the first ends at 0.25 µs, each next one at twice as much. */
+const BUCKETS = 27;
+const TICKS_PER_MS = 4000;
+const TICKS_MAX = 2 ** (BUCKETS - 1);
+
+/** Upper ends of the buckets but the last, which has none; seconds. */
+export const LATENCY_BOUNDS_S: readonly number[] = Array.from(
+  { length: BUCKETS - 1 },
+  (_, i) => (2 ** i * 0.25) / 1e6,
+);
+
+/** How long something took, from 0.25 µs to 8 s; adding to it makes no garbage. */
+export class LatencyHistogram {
+  /** Own count of each bucket. */
+  readonly counts = new Uint32Array(BUCKETS);
+  sumMs = 0;
+
+  timed(ms: number): void {
+    this.sumMs += ms;
+    const ticks = ms * TICKS_PER_MS;
+    const at = ticks < TICKS_MAX ? 32 - Math.clz32(ticks) : BUCKETS - 1;
+    (this.counts[at] as number)++;
+  }
+}
+
 /**
  * The broker's own counters: plain numbers, added to on the hot path and read at scrape. Names follow
  * VerneMQ's metrics in camel case.
@@ -71,4 +96,25 @@ export class Counters {
   queueMessageUnhandled = 0;
   routerMatchesLocal = 0;
   routerMatchesRemote = 0;
+
+  /** From reading a PUBLISH to its routing, hooks included; sampled (session/publish-timer.ts). */
+  readonly publishLatency = new LatencyHistogram();
+  /** Group commits of the store. */
+  readonly storeCommit = new LatencyHistogram();
+
+  /** `metrics reset`: every counter of the broker back to 0, histograms too. */
+  reset(): void {
+    const numbers = this as unknown as Record<string, unknown>;
+    for (const [name, value] of Object.entries(numbers)) {
+      if (typeof value === "number") numbers[name] = 0;
+      else if (Array.isArray(value)) value.fill(0);
+      else if (value instanceof ReasonCounter) {
+        value.v4.fill(0);
+        value.v5.fill(0);
+      } else if (value instanceof LatencyHistogram) {
+        value.counts.fill(0);
+        value.sumMs = 0;
+      }
+    }
+  }
 }

@@ -34,6 +34,11 @@ export const ERROR_TABLE = {
     message: "listener.{kind}.{name}: TLS settings refused: {reason}",
     hint: "Check ciphers, eccs and tls_version; `openssl ciphers -v LIST` shows what a list means.",
   },
+  // core/admin
+  API_KEYS_FILE: {
+    message: "the API keys in {file} cannot be read or written: {reason}",
+    hint: "Check that the file belongs to the broker's user and the disk is not full; moving it away ends all keys.",
+  },
   // core/store
   STORE_LOCKED: {
     message: "the store in {folder} is in use by another process",

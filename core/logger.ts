@@ -1,17 +1,13 @@
-import { type DestinationStream, destination, type Logger as Pino, pino } from "pino";
+import { destination, type Logger as Pino, pino } from "pino";
+import {
+  type HandlerInfo,
+  LEVEL_NUMBERS,
+  type LogHandler,
+  type LogLevel,
+  type LogSink,
+} from "./logging/types.ts";
 
-/** Levels of `log.console.level` and the shorter names of pino; `silent` logs nothing. */
-export type LogLevel =
-  | "silent"
-  | "debug"
-  | "info"
-  | "notice"
-  | "warn"
-  | "warning"
-  | "error"
-  | "critical"
-  | "alert"
-  | "emergency";
+export type { HandlerInfo, LogHandler, LogLevel, LogSink } from "./logging/types.ts";
 
 /** Facts beside the message. Bytes are shown as their number, never as content. */
 export type LogFields = Readonly<Record<string, unknown>>;
@@ -22,6 +18,8 @@ export interface Logger {
   info(message: string, fields?: LogFields): void;
   warn(message: string, fields?: LogFields): void;
   error(message: string, fields?: LogFields): void;
+  /** A fault of the broker's own, with the place where it happened: for the crash log too. */
+  fault(message: string, error: unknown, fields?: LogFields): void;
   /** A logger that adds fields to each line. */
   child(fields: LogFields): Logger;
   /**
@@ -36,44 +34,55 @@ export interface Logger {
   flush(): void;
 }
 
+/** The logger of a process, which knows where its lines go. */
+export interface RootLogger extends Logger {
+  /** Logs with their levels now. */
+  handlers(): HandlerInfo[];
+  /** Changes the level of one log; false = there is no such log. */
+  setHandlerLevel(name: string, level: LogLevel): boolean;
+  /** A fault that ends the process: written at once, past everything that waits. */
+  lastWords(message: string, error: unknown): void;
+  /** Writes what waits and closes files and connections. */
+  close(): Promise<void>;
+}
+
 export interface LoggerOptions {
   readonly level: LogLevel;
   /** `json`: one object a line; `text`: `time level message key=value`; `tty`: short and coloured. */
   readonly format?: "text" | "json" | "tty";
   /** Default: standard output, without waiting for it. */
   readonly destination?: { write(line: string): void; flushSync?(): void };
+  /** Logs with levels and formats of their own, instead of one at `destination`. */
+  readonly handlers?: readonly LogHandler[];
   /** Milliseconds since 1970, for tests. */
   readonly now?: () => number;
 }
-
-/** pino's levels; syslog's finer ones are folded into them. */
-const PINO_LEVELS: Readonly<Record<LogLevel, string>> = {
-  silent: "silent",
-  debug: "debug",
-  info: "info",
-  notice: "info",
-  warn: "warn",
-  warning: "warn",
-  error: "error",
-  critical: "fatal",
-  alert: "fatal",
-  emergency: "fatal",
-};
 
 /** Bytes that may wait for a slow terminal or pipe; more lines are dropped. */
 const WAITING_BYTES_MAX = 1024 * 1024;
 /** Longest text of one field; longer ones are cut. */
 const FIELD_CHARS_MAX = 1000;
+/** The same of a `cause`, which may hold the places of a fault. */
+const CAUSE_CHARS_MAX = 4000;
 /** Keys of `limited` are few; this only bounds a mistake. */
 const LIMITED_KEYS_MAX = 1000;
 /** Fields that never leave the process, whoever logs them. */
 const SECRET_FIELDS = ["payload", "password"];
 
+/** A log, with its level as a number. */
+interface Log extends Omit<LogHandler, "level"> {
+  level: LogLevel;
+  least: number;
+}
+
 interface Shared {
-  readonly pino: Pino;
   readonly now: () => number;
   readonly windows: Map<string, Window>;
-  readonly flush: () => void;
+  readonly logs: readonly Log[];
+  /** Lowest level that some log wants. */
+  least: number;
+  /** The process ends as soon as this line is written. */
+  isEnding: boolean;
 }
 
 /** Lines under one key in the running second. */
@@ -84,33 +93,113 @@ interface Window {
 }
 
 /** A logger for the whole process; parts get a `child`. */
-export function createLogger(options: LoggerOptions): Logger {
-  const format = options.format ?? (process.stdout.isTTY ? "tty" : "text");
+export function createLogger(options: LoggerOptions): RootLogger {
   const now = options.now ?? Date.now;
-  const out =
-    options.destination ??
-    destination({ dest: 1, sync: false, minLength: 0, maxLength: WAITING_BYTES_MAX });
-  const sink: DestinationStream =
-    format === "json" ? out : { write: (line) => out.write(textLine(line, format)) };
+  const logs = (options.handlers ?? [onlyHandler(options)]).map(
+    (handler): Log => ({ ...handler, least: leastLevel(handler, handler.level) }),
+  );
+  const shared: Shared = {
+    now,
+    windows: new Map(),
+    logs,
+    least: leastOf(logs),
+    isEnding: false,
+  };
+  const sink = {
+    // pino tells the level of a line to a stream with this mark.
+    [Symbol.for("pino.metadata")]: true,
+    lastLevel: 0,
+    write(line: string): void {
+      for (const log of logs) {
+        if (this.lastLevel < log.least) continue;
+        const text = log.format === "json" ? line : textLine(line, log.format);
+        if (shared.isEnding && log.sink.writeNow !== undefined) log.sink.writeNow(text);
+        else log.sink.write(text, this.lastLevel);
+      }
+    },
+  };
   const root = pino(
     {
-      level: PINO_LEVELS[options.level],
+      // What no log wants is not even handed to pino.
+      level: "debug",
       base: null,
       messageKey: "msg",
       // As VerneMQ's JSON lines: microseconds since 1970.
       timestamp: () => `,"time":${now() * 1000}`,
-      formatters: { level: (label) => ({ level: label === "warn" ? "warning" : label }) },
+      formatters: { level: (label) => ({ level: LABELS[label] ?? label }) },
     },
     sink,
   );
-  const flush = () => {
+  const logger = facade(shared, root, undefined);
+  return {
+    ...logger,
+    lastWords: (message, error) => {
+      shared.isEnding = true;
+      logger.fault(message, error);
+      shared.isEnding = false;
+      logger.flush();
+    },
+    handlers: () =>
+      logs.map(({ name, level, type, file }) => ({ name, level, type, file: file ?? "-" })),
+    setHandlerLevel: (name, level) => {
+      const log = logs.find((one) => one.name === name);
+      if (log === undefined) return false;
+      setLevel(shared, [log], level);
+      return true;
+    },
+    close: async () => {
+      await Promise.all(logs.map(({ sink }) => sink.close()));
+    },
+  };
+}
+
+function onlyHandler({ format, destination: out, level }: LoggerOptions): LogHandler {
+  return {
+    name: "console",
+    type: "standard_io",
+    level,
+    format: format ?? (process.stdout.isTTY ? "tty" : "text"),
+    sink:
+      out === undefined
+        ? standardOutput()
+        : { ...closing, write: (line) => out.write(line), flushSync: () => out.flushSync?.() },
+  };
+}
+
+const closing = { close: () => Promise.resolve() };
+
+/** The standard output, without waiting for it. */
+export function standardOutput(): LogSink {
+  const out = destination({ dest: 1, sync: false, minLength: 0, maxLength: WAITING_BYTES_MAX });
+  return { ...closing, write: (line) => out.write(line), flushSync: () => out.flushSync() };
+}
+
+function leastLevel({ isForFaults }: Pick<LogHandler, "isForFaults">, level: LogLevel): number {
+  return isForFaults === true
+    ? Math.max(LEVEL_NUMBERS.critical, LEVEL_NUMBERS[level])
+    : LEVEL_NUMBERS[level];
+}
+
+function leastOf(logs: readonly Log[]): number {
+  return Math.min(Number.POSITIVE_INFINITY, ...logs.map(({ least }) => least));
+}
+
+function setLevel(shared: Shared, logs: readonly Log[], level: LogLevel): void {
+  for (const log of logs) {
+    log.level = level;
+    log.least = leastLevel(log, level);
+  }
+  shared.least = leastOf(shared.logs);
+}
+
+function flush({ logs }: Shared): void {
+  for (const { sink } of logs) {
     try {
-      out.flushSync?.();
+      sink.flushSync?.();
     } catch {
       // The reader of the log is gone; there is nobody left to tell.
     }
-  };
-  return facade({ pino: root, now, windows: new Map(), flush }, root, undefined);
+  }
 }
 
 /** A logger that writes nothing. */
@@ -118,31 +207,35 @@ export function silentLogger(): Logger {
   return createLogger({ level: "silent", destination: { write: () => undefined } });
 }
 
+type Written = "debug" | "info" | "warn" | "error" | "critical";
+
 function facade(
   shared: Shared,
   target: Pino,
   limit: { key: string; perS: number } | undefined,
 ): Logger {
-  function write(level: "debug" | "info" | "warn" | "error", text: string, fields?: LogFields) {
-    if (!target.isLevelEnabled(level)) return;
+  function write(level: Written, text: string, fields?: LogFields) {
+    if (LEVEL_NUMBERS[level] < shared.least) return;
     const suppressed = limit === undefined ? 0 : admit(shared, limit.key, limit.perS);
     if (suppressed === undefined) return;
     const clean = fields === undefined ? {} : cleanFields(fields);
     if (suppressed > 0) clean.suppressed = suppressed;
-    target[level](clean, text.replace(/\s*\r?\n\s*/g, ", "));
+    target[level === "critical" ? "fatal" : level](clean, text.replace(/\s*\r?\n\s*/g, ", "));
   }
   return {
     debug: (message, fields) => write("debug", message, fields),
     info: (message, fields) => write("info", message, fields),
     warn: (message, fields) => write("warn", message, fields),
     error: (message, fields) => write("error", message, fields),
+    fault: (message, error, fields) => {
+      const cause = error instanceof Error ? (error.stack ?? error.message) : String(error);
+      write("critical", message, { ...fields, cause });
+    },
     child: (fields) => facade(shared, target.child(cleanFields(fields)), limit),
     limited: (key, perS) => facade(shared, target, { key, perS }),
-    isEnabled: (level) => target.isLevelEnabled(level),
-    setLevel: (level) => {
-      target.level = PINO_LEVELS[level];
-    },
-    flush: shared.flush,
+    isEnabled: (level) => LEVEL_NUMBERS[level] >= shared.least,
+    setLevel: (level) => setLevel(shared, shared.logs, level),
+    flush: () => flush(shared),
   };
 }
 
@@ -169,6 +262,9 @@ function admit(shared: Shared, key: string, perS: number): number | undefined {
   return suppressed;
 }
 
+/** What pino calls otherwise than VerneMQ. */
+const LABELS: Readonly<Record<string, string>> = { warn: "warning", fatal: "critical" };
+
 /** Objects within objects are followed so far; below, only their kind is shown. */
 const FIELD_DEPTH_MAX = 3;
 
@@ -176,17 +272,17 @@ function cleanFields(fields: LogFields, depth = 0): Record<string, unknown> {
   const clean: Record<string, unknown> = {};
   for (const [key, value] of Object.entries(fields)) {
     if (value === undefined || SECRET_FIELDS.includes(key)) continue;
-    clean[key] = cleanField(value, depth);
+    clean[key] = cleanField(value, depth, key === "cause" ? CAUSE_CHARS_MAX : FIELD_CHARS_MAX);
   }
   return clean;
 }
 
-function cleanField(value: unknown, depth: number): unknown {
+function cleanField(value: unknown, depth: number, charsMax = FIELD_CHARS_MAX): unknown {
   if (value instanceof Uint8Array) return `<${value.length} bytes>`;
   if (value instanceof Error) return value.message;
   if (typeof value === "bigint") return String(value);
-  if (typeof value === "string" && value.length > FIELD_CHARS_MAX) {
-    return `${value.slice(0, FIELD_CHARS_MAX)}…`;
+  if (typeof value === "string" && value.length > charsMax) {
+    return `${value.slice(0, charsMax)}…`;
   }
   if (typeof value === "object" && value !== null) {
     if (depth >= FIELD_DEPTH_MAX) return Array.isArray(value) ? "[…]" : "{…}";
@@ -197,16 +293,20 @@ function cleanField(value: unknown, depth: number): unknown {
   return value;
 }
 
-/** One JSON line of pino as text. */
-function textLine(json: string, format: "text" | "tty"): string {
+/** One JSON line of pino as text; `text` and `simple` are VerneMQ's two templates. */
+function textLine(json: string, format: "text" | "simple" | "tty"): string {
   const { level, time, msg, ...fields }: Record<string, unknown> = JSON.parse(json);
   const iso = new Date(Number(time) / 1000).toISOString();
   const facts = Object.entries(fields)
     .map(([key, value]) => ` ${key}=${fieldText(value)}`)
     .join("");
-  return format === "tty"
-    ? `${iso.slice(11, 23)} ${coloured(String(level))} ${String(msg)}\u001b[2m${facts}\u001b[0m\n`
-    : `${iso} ${String(level)} ${String(msg)}${facts}\n`;
+  if (format === "tty") {
+    return `${iso.slice(11, 23)} ${coloured(String(level))} ${String(msg)}\u001b[2m${facts}\u001b[0m\n`;
+  }
+  const at = iso.replace("Z", "000+00:00");
+  return format === "simple"
+    ? `${at} ${String(level)}: ${String(msg)}${facts}\n`
+    : `${at} [${String(level)}] <${process.pid}> ${String(msg)}${facts}\n`;
 }
 
 function fieldText(value: unknown): string {
@@ -215,6 +315,6 @@ function fieldText(value: unknown): string {
 }
 
 function coloured(level: string): string {
-  const colour = level === "error" || level === "fatal" ? 31 : level === "warning" ? 33 : 32;
+  const colour = level === "error" || level === "critical" ? 31 : level === "warning" ? 33 : 32;
   return `\u001b[${colour}m${level.padEnd(7)}\u001b[0m`;
 }

@@ -1,6 +1,6 @@
 #!/usr/bin/env node
-import { readFileSync, realpathSync } from "node:fs";
-import { dirname, join, resolve } from "node:path";
+import { realpathSync } from "node:fs";
+import { resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { Command, CommanderError } from "commander";
 import { startInBackground, stopBroker } from "./admin/background.ts";
@@ -10,6 +10,7 @@ import type { LoadOptions } from "./config/load.ts";
 import type { BuildBroker, ConsoleOptions } from "./console.ts";
 import { NautilusError } from "./errors.ts";
 import { loadConfigured } from "./hooks/configured.ts";
+import { version } from "./version.ts";
 
 /** The world around the command, so that tests can give another one. */
 export interface MainOptions {
@@ -176,25 +177,6 @@ async function ping(dataDir: string): Promise<ControlAnswer> {
     if (!(error instanceof NautilusError)) throw error;
     return { exit: 1, stdout: "", stderr: "Node is not running\n" };
   }
-}
-
-/** The version in package.json, which lies above the sources and above the built files. */
-function version(): string {
-  for (
-    let dir = dirname(fileURLToPath(import.meta.url));
-    dir !== dirname(dir);
-    dir = dirname(dir)
-  ) {
-    try {
-      const found: unknown = JSON.parse(readFileSync(join(dir, "package.json"), "utf8"));
-      if (typeof found === "object" && found !== null && "version" in found) {
-        return String(found.version);
-      }
-    } catch {
-      // Not here: look one folder up.
-    }
-  }
-  return "unknown";
 }
 
 const started = process.argv[1];

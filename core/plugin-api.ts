@@ -1,6 +1,6 @@
 /** Door for plugins: the only file of the core that a plugin imports. */
 
-export { table } from "./admin/command.ts";
+export { textTable as table } from "./admin/render.ts";
 export { nearest } from "./config/nearest.ts";
 export { NautilusError } from "./errors.ts";
 export * from "./hooks/define-plugin.ts";

@@ -1,8 +1,16 @@
-import type { ByVersion, Counters, ReasonCounter } from "../counters.ts";
+import {
+  type ByVersion,
+  type Counters,
+  LATENCY_BOUNDS_S,
+  type LatencyHistogram,
+  type ReasonCounter,
+} from "../counters.ts";
 import type { HookRegistry } from "../hooks/registry.ts";
-import { reasonName } from "../mqtt/reason-codes.ts";
+import { RETURN_CODES, reasonName } from "../mqtt/reason-codes.ts";
 import type { Router } from "../routing/router.ts";
 import type { SessionManager } from "../session/manager.ts";
+import type { HistogramSeries } from "./prometheus.ts";
+import type { SystemMetrics } from "./system-metrics.ts";
 
 /** Where the metrics are read from at the moment they are asked for. */
 export interface MetricSources {
@@ -11,13 +19,22 @@ export interface MetricSources {
   readonly manager: SessionManager;
   readonly hooks: HookRegistry;
   /** Metrics that plugins registered. */
-  readonly pluginSeries?: () => Iterable<Series>;
+  readonly pluginSeries?: () => Iterable<{
+    name: string;
+    labels: Readonly<Record<string, string>>;
+    type: "counter" | "gauge";
+    value: number;
+  }>;
+  /** What the process knows of itself. */
+  readonly system?: SystemMetrics;
 }
 
 export interface Series {
   readonly name: string;
   readonly labels: Readonly<Record<string, string>>;
   readonly value: number;
+  /** Of a plugin's metric; metric-table.ts has it for the others. */
+  readonly type?: "counter" | "gauge";
 }
 
 /** Reason codes that have a series from the start, by set of metrics.md. */
@@ -55,16 +72,6 @@ const CLUSTER = [
   "cluster_bytes_dropped",
   "netsplit_detected",
   "netsplit_resolved",
-] as const;
-
-/** Names of the MQTT 3 return codes 0..5 in `mqtt_connack_sent`. */
-const RETURN_CODES = [
-  "success",
-  "unsupported_protocol_version",
-  "client_identifier_not_valid",
-  "server_unavailable",
-  "bad_username_or_password",
-  "not_authorized",
 ] as const;
 
 /** Every series of the broker with VerneMQ's names and labels (metrics.md). */
@@ -166,6 +173,11 @@ export function collectSeries(sources: MetricSources): Series[] {
   plain("router_subscriptions", router.subscriptions);
   plain("retain_messages", router.retained.count);
   plain("retain_memory", router.retained.bytes);
+  const sessions = manager.subscribers.size;
+  const { bytesReceived: bytesIn, bytesSent: bytesOut } = counters;
+  for (const [name, value] of sources.system?.read({ bytesIn, bytesOut, sessions }) ?? []) {
+    plain(name, value);
+  }
   for (const { plugin, hook, stats } of sources.hooks.stats()) {
     const labels = { plugin, hook };
     series.push({ name: "plugin_hook_calls", labels, value: stats.calls });
@@ -174,8 +186,43 @@ export function collectSeries(sources: MetricSources): Series[] {
     series.push({ name: "plugin_hook_timeouts", labels, value: stats.timeouts });
     series.push({ name: "plugin_hook_skipped", labels, value: stats.skipped });
   }
-  series.push(...(sources.pluginSeries?.() ?? []));
+  for (const { name, labels, type, value } of sources.pluginSeries?.() ?? []) {
+    series.push({ name, labels, value, type });
+  }
   return series;
+}
+
+/** Every histogram; a hook has one once it was called. */
+export function collectHistograms({ counters, hooks }: MetricSources): HistogramSeries[] {
+  const all: HistogramSeries[] = [
+    { name: "publish_latency_microseconds", labels: {}, histogram: counters.publishLatency },
+    { name: "store_commit_microseconds", labels: {}, histogram: counters.storeCommit },
+  ];
+  for (const { plugin, hook, stats } of hooks.stats()) {
+    if (stats.calls === 0) continue;
+    const labels = { plugin, hook };
+    all.push({ name: "plugin_hook_latency_microseconds", labels, histogram: stats.latency });
+  }
+  return all;
+}
+
+/** A histogram as single numbers: count, sum in µs, and cumulative buckets up to powers of 16 µs. */
+export function histogramPoints(histogram: LatencyHistogram): [suffix: string, value: number][] {
+  const buckets: [string, number][] = [];
+  let count = 0;
+  for (const [bucket, own] of histogram.counts.entries()) {
+    count += own;
+    const bound = LATENCY_BOUNDS_S[bucket];
+    // Every fourth bound, from 1 µs on, keeps lists readable.
+    if (bound === undefined || bucket % 4 !== 2) continue;
+    buckets.push([`bucket_${Math.round(bound * 1e6)}`, count]);
+  }
+  return [
+    ["count", count],
+    ["sum", Math.round(histogram.sumMs * 1000)],
+    ...buckets,
+    ["bucket_inf", count],
+  ];
 }
 
 /** One value per name, labels summed: `metrics show` and `$SYS`. */

@@ -1,9 +1,9 @@
 import { NautilusError } from "../errors.ts";
-import type { ListenerSettings } from "../listeners/types.ts";
+import type { HttpListenerSettings, ListenerSettings } from "../listeners/types.ts";
 import { checkValue } from "./checks.ts";
 import { fillNames, keyWords, type Schema, type SchemaRow } from "./schema.ts";
 import { type Support, supportOf } from "./support.ts";
-import type { Config, ConfigValue, Origin } from "./types.ts";
+import type { Config, ConfigValue, Origin, WrittenSetting } from "./types.ts";
 import { unknownKey } from "./unknown-key.ts";
 import { complaint, readValue } from "./values.ts";
 
@@ -27,6 +27,7 @@ export interface ConfigParts {
   /** In the order in which they count; a key is there once. */
   readonly settings: ReadonlyMap<string, Setting>;
   readonly listeners: readonly ListenerSettings[];
+  readonly httpListeners: readonly HttpListenerSettings[];
   readonly isFirstRun: boolean;
   readonly dataDir: string;
   readonly cwd: string;
@@ -52,6 +53,7 @@ export function acceptedEarlyText(row: SchemaRow, support: Support & { kind: "la
 /** Checked configuration. Only live settings change, through `set`. */
 export class LoadedConfig implements Config {
   readonly listeners: readonly ListenerSettings[];
+  readonly httpListeners: readonly HttpListenerSettings[];
   readonly isFirstRun: boolean;
   readonly dataDir: string;
   readonly #settings: Map<string, Setting>;
@@ -65,6 +67,7 @@ export class LoadedConfig implements Config {
 
   constructor(parts: ConfigParts) {
     this.listeners = parts.listeners;
+    this.httpListeners = parts.httpListeners;
     this.isFirstRun = parts.isFirstRun;
     this.dataDir = parts.dataDir;
     this.#settings = new Map(parts.settings);
@@ -148,6 +151,23 @@ export class LoadedConfig implements Config {
   }
 
   set(key: string, text: string): void {
+    this.#settings.set(key, this.#checked(key, text));
+    for (const watcher of this.#watchers) watcher(key);
+  }
+
+  check(key: string, text: string): void {
+    this.#checked(key, text);
+  }
+
+  rowOf(key: string): SchemaRow | undefined {
+    return this.#schema.rowOf(key);
+  }
+
+  written(): WrittenSetting[] {
+    return [...this.#settings.values()].filter(({ origin }) => origin.kind !== "default");
+  }
+
+  #checked(key: string, text: string): Setting {
     const row = this.#schema.rowOf(key);
     if (row === undefined) {
       throw new NautilusError("CONFIG_UNKNOWN_KEY", { key, reason: unknownKey(key, this.#schema) });
@@ -158,8 +178,7 @@ export class LoadedConfig implements Config {
     if (support.kind === "later" && !isAcceptedEarly(row, support, value)) {
       throw refused(key, `"${text}" is not supported yet (${support.feature})`);
     }
-    this.#settings.set(key, { key, row, text, value, origin: { kind: "set" } });
-    for (const watcher of this.#watchers) watcher(key);
+    return { key, row, text, value, origin: { kind: "set" } };
   }
 
   read(key: string, text?: string): ConfigValue {

@@ -1,4 +1,5 @@
 import { type Loaded, type LoadOptions, loadConfig, originText } from "./load.ts";
+import { fileSyntax } from "./parse.ts";
 import { allowedText } from "./schema.ts";
 import { type Support, supportOf } from "./support.ts";
 import { unknownKey } from "./unknown-key.ts";
@@ -69,14 +70,6 @@ export function describeKey(
     text === undefined ? [] : [`  ${`${name}:`.padEnd(11)}${text}`],
   );
   return { exit: 0, stdout: lines([key, `  ${row.doc}`, ...known]), stderr: "" };
-}
-
-/** A value as vernemq.conf would hold it. */
-export function fileSyntax(text: string): string {
-  const needsQuotes =
-    text === "" || /[#\n]/.test(text) || text.startsWith("'") || text !== text.trim();
-  if (!needsQuotes) return text;
-  return /['\n]/.test(text) ? `'''${text}'''` : `'${text}'`;
 }
 
 function effectiveText(loaded: Loaded, key: string): string {

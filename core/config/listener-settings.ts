@@ -1,5 +1,5 @@
 import { resolve } from "node:path";
-import type { ListenerSettings, TlsSettings } from "../listeners/types.ts";
+import type { ListenerSettings, SocketSettings, TlsSettings } from "../listeners/types.ts";
 import { fileProblem } from "./checks.ts";
 import type { Setting } from "./config.ts";
 import { keyWords, rowOf } from "./schema.ts";
@@ -73,7 +73,8 @@ export function isMqttKind(kind: string): kind is MqttKind {
   return kind === "tcp" || kind === "ssl" || kind === "ws" || kind === "wss";
 }
 
-interface OptionReader {
+/** Reads options with inheritance applied. */
+export interface OptionReader {
   /** True when some level mentions the option, even with a refused value. */
   isMentioned(option: string): boolean;
   /** The setting that decides an option, when one was written. */
@@ -85,7 +86,11 @@ interface OptionReader {
   texts(option: string): readonly string[];
 }
 
-function optionReader(context: ListenerContext, kind: MqttKind, name: string): OptionReader {
+export function optionReader(
+  context: ListenerContext,
+  kind: SocketSettings["kind"],
+  name: string,
+): OptionReader {
   const keysOf = (option: string) => [
     `listener.${kind}.${name}.${option}`,
     `listener.${kind}.${option}`,
@@ -137,25 +142,17 @@ function readListener(
   options: OptionReader,
   context: ListenerContext,
 ): ListenerSettings {
-  const place = splitAddress(setting.text) ?? { address: "", port: 0, unixSocket: false };
-  const isTls = kind === "ssl" || kind === "wss";
   const mountpoint = options.text("mountpoint");
   return Object.freeze({
+    ...readSocket(setting.text, name, options, context),
     kind,
-    name,
-    address: place.unixSocket ? resolve(context.cwd, place.address) : place.address,
-    port: place.port,
-    unixSocket: place.unixSocket,
     mountpoint: mountpoint === "off" ? "" : mountpoint.replace(/\/+$/, ""),
-    maxConnections: options.int("max_connections"),
     maxConnectionLifetimeS: options.int("max_connection_lifetime"),
     allowedProtocolVersions: options.texts("allowed_protocol_versions").map(Number),
     allowAnonymousOverride: options.flag("allow_anonymous_override"),
     authPlugins: pluginChain(options, "auth_plugins"),
     authzPlugins: pluginChain(options, "authz_plugins"),
     forwardConnectionOpts: options.flag("forward_connection_opts"),
-    proxyProtocol: options.flag("proxy_protocol"),
-    proxyProtocolUseCnAsUsername: options.flag("proxy_protocol_use_cn_as_username"),
     proxyXff: {
       enabled: options.flag("proxy_xff_support"),
       trusted: options.texts("proxy_xff_trusted_intermediate"),
@@ -163,17 +160,37 @@ function readListener(
       cnHeader: options.text("proxy_xff_cn_header").toLowerCase(),
     },
     maxWsFrameSize: globalInt(context, "max_ws_frame_size"),
+    tls: kind === "ssl" || kind === "wss" ? readTls(options, context) : undefined,
+  });
+}
+
+/** What every kind of listener has, but TLS. */
+export function readSocket(
+  address: string,
+  name: string,
+  options: OptionReader,
+  context: ListenerContext,
+): Omit<SocketSettings, "kind" | "tls"> {
+  const place = splitAddress(address) ?? { address: "", port: 0, unixSocket: false };
+  return {
+    name,
+    address: place.unixSocket ? resolve(context.cwd, place.address) : place.address,
+    port: place.port,
+    unixSocket: place.unixSocket,
+    maxConnections: options.int("max_connections"),
+    proxyProtocol: options.flag("proxy_protocol"),
+    proxyProtocolUseCnAsUsername: options.flag("proxy_protocol_use_cn_as_username"),
     maxRequestLineLength: options.int("max_request_line_length"),
     maxHeaderValueLength: options.int("max_header_value_length"),
-    tls: isTls ? readTls(options, context) : undefined,
-  });
+  };
 }
 
 function pluginChain(options: OptionReader, option: string): readonly string[] | undefined {
   return options.value(option) === undefined ? undefined : options.texts(option);
 }
 
-function readTls(options: OptionReader, context: ListenerContext): TlsSettings {
+/** Settings of a TLS listener. */
+export function readTls(options: OptionReader, context: ListenerContext): TlsSettings {
   const file = (option: string) => {
     const path = options.text(option);
     return path === "" ? "" : resolve(context.cwd, path);
@@ -231,28 +248,37 @@ function listenerComplaints(
       }
     }
   }
-  const tls = listener.tls;
-  if (tls !== undefined) {
-    for (const [option, path] of [
-      ["certfile", tls.certfile],
-      ["keyfile", tls.keyfile],
-    ]) {
-      if (path !== "" || tls.pskSupport || options.isMentioned(option)) continue;
-      const wrong = `a TLS listener needs ${setting.key}.${option} (or listener.${listener.kind}.${option})`;
-      complaints.push({ setting, wrong });
-    }
-    const problem = tls.pskSupport ? fileProblem(tls.pskfile, context.cwd) : undefined;
-    if (problem !== undefined) {
-      const decisive = options.written("pskfile") ?? options.written("psk_support") ?? setting;
-      complaints.push({ setting: decisive, wrong: `pskfile: ${problem}` });
-    }
-    if (tls.requireCertificate && tls.cafile === "") {
-      const decisive = options.written("require_certificate") ?? setting;
-      complaints.push({
-        setting: decisive,
-        wrong: "client certificates need a cafile to be checked",
-      });
-    }
+  return [...complaints, ...tlsComplaints(setting, listener, options, context)];
+}
+
+/** Faults of a listener's TLS settings taken together; none without TLS. */
+export function tlsComplaints(
+  setting: Setting,
+  { kind, name, tls }: SocketSettings,
+  options: OptionReader,
+  context: ListenerContext,
+): Complaint[] {
+  if (tls === undefined) return [];
+  const complaints: Complaint[] = [];
+  for (const [option, path] of [
+    ["certfile", tls.certfile],
+    ["keyfile", tls.keyfile],
+  ]) {
+    if (path !== "" || tls.pskSupport || options.isMentioned(option)) continue;
+    const wrong = `a TLS listener needs listener.${kind}.${name}.${option} (or listener.${kind}.${option})`;
+    complaints.push({ setting, wrong });
+  }
+  const problem = tls.pskSupport ? fileProblem(tls.pskfile, context.cwd) : undefined;
+  if (problem !== undefined) {
+    const decisive = options.written("pskfile") ?? options.written("psk_support") ?? setting;
+    complaints.push({ setting: decisive, wrong: `pskfile: ${problem}` });
+  }
+  if (tls.requireCertificate && tls.cafile === "") {
+    const decisive = options.written("require_certificate") ?? setting;
+    complaints.push({
+      setting: decisive,
+      wrong: "client certificates need a cafile to be checked",
+    });
   }
   return complaints;
 }

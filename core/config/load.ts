@@ -10,15 +10,19 @@ import {
   type Unchecked,
 } from "./config.ts";
 import { readEnvironment } from "./environment.ts";
+import { httpListenerSettings } from "./http-listener-settings.ts";
 import { isMqttKind, listenerSettings } from "./listener-settings.ts";
 import { readConfigFile, readReference } from "./parse.ts";
 import { relationFaults } from "./relations.ts";
+import { savedSettingsFile } from "./saved-settings.ts";
 import { keyWords, rowOf, type Schema, type SchemaRow, STANDARD_SCHEMA } from "./schema.ts";
 import { createSubstitution } from "./substitute.ts";
 import { type Support, supportOf as supportNow } from "./support.ts";
 import type { Origin } from "./types.ts";
 import { unknownKey } from "./unknown-key.ts";
 import { complaint, readValue } from "./values.ts";
+
+export { savedSettings, saveSettings } from "./saved-settings.ts";
 
 export interface LoadOptions {
   /** Must exist. Without it: `NAUTILUS_CONFIG` of `env`, then `./etc/vernemq.conf` if it exists. */
@@ -64,6 +68,7 @@ export interface Raw {
 const FIRST_RUN: Readonly<Record<string, string>> = {
   "listener.tcp.default": "127.0.0.1:1883",
   "listener.ws.default": "127.0.0.1:8080",
+  "listener.http.default": "127.0.0.1:8888",
 };
 
 /** Reads, checks and freezes the configuration, or gives all that is wrong with it at once. */
@@ -111,7 +116,8 @@ export function loadConfig(options: LoadOptions = {}): Loaded {
   const isWritten = (key: string) => raws.has(key);
   const context = { settings, cwd, isPluginEnabled, isWritten };
   const { listeners, complaints, notices } = listenerSettings(context);
-  for (const fault of [...complaints, ...relationFaults(settings, isWritten)]) {
+  const http = httpListenerSettings(context);
+  for (const fault of [...complaints, ...http.complaints, ...relationFaults(settings, isWritten)]) {
     errors.push(errorLine(fault.setting, fault.wrong));
   }
   notices.push(...supportNotices(byKind));
@@ -125,12 +131,14 @@ export function loadConfig(options: LoadOptions = {}): Loaded {
     notices.push("no MQTT listener is configured, so that no client can connect");
   }
   if (isFirstRun) openLoopback(settings, listeners);
-  const dataDir = resolve(cwd, options.dataDir ?? env.NAUTILUS_DATA_DIR ?? "data");
+  const dataDir = dataDirOf(options, cwd, env);
   Object.freeze(listeners);
+  Object.freeze(http.listeners);
   return {
     config: new LoadedConfig({
       settings,
       listeners,
+      httpListeners: http.listeners,
       isFirstRun,
       dataDir,
       cwd,
@@ -141,6 +149,17 @@ export function loadConfig(options: LoadOptions = {}): Loaded {
     notices,
     schema,
   };
+}
+
+function dataDirOf(options: LoadOptions, cwd: string, env: NodeJS.ProcessEnv): string {
+  return resolve(cwd, options.dataDir ?? env.NAUTILUS_DATA_DIR ?? "data");
+}
+
+/** What `vmq-admin set --persist` wrote; undefined = nothing. */
+function savedFile(options: LoadOptions, cwd: string, env: NodeJS.ProcessEnv): string | undefined {
+  if (options.isEmbedded === true && options.dataDir === undefined) return undefined;
+  const file = savedSettingsFile(dataDirOf(options, cwd, env));
+  return existsSync(file) ? file : undefined;
 }
 
 /** `file:line`, `environment VARIABLE`, `--set` or `default`: where a value came from. */
@@ -200,6 +219,13 @@ export function readSources(
 
   if (file !== undefined) {
     const parsed = readConfigFile(file, cwd);
+    errors.push(...parsed.problems);
+    for (const { key, text, file, line } of parsed.entries)
+      add(key, text, { kind: "file", file, line });
+  }
+  const saved = savedFile(options, cwd, env);
+  if (saved !== undefined) {
+    const parsed = readConfigFile(saved, cwd);
     errors.push(...parsed.problems);
     for (const { key, text, file, line } of parsed.entries)
       add(key, text, { kind: "file", file, line });

@@ -253,3 +253,11 @@ function readSource(path: string): string | { problem: string } {
     return { problem: reasons[code] ?? `the file cannot be read (${code})` };
   }
 }
+
+/** A value as vernemq.conf would hold it. */
+export function fileSyntax(text: string): string {
+  const needsQuotes =
+    text === "" || /[#\n]/.test(text) || text.startsWith("'") || text !== text.trim();
+  if (!needsQuotes) return text;
+  return /['\n]/.test(text) ? `'''${text}'''` : `'${text}'`;
+}

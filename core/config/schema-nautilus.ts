@@ -98,6 +98,16 @@ export const NAUTILUS_ROWS: readonly SchemaRow[] = [
     since: "vendor images",
     doc: "Wanted by the vendor's Docker image; nothing to accept here.",
   },
+  {
+    key: "max_http_request_rate",
+    type: "integer",
+    default: "1000",
+    min: 0,
+    since: "nautilus",
+    doc:
+      "Most HTTP requests of one address in a second, over all HTTP listeners; more are answered with " +
+      "429, 0 = unlimited.",
+  },
   // Logging of VerneMQ 1.x (lager).
   {
     key: "log.crash.maximum_message_size",

@@ -29,9 +29,16 @@ const BRIDGE_STORE: Support = {
   why: "messages that wait for a bridge are in the broker's own store",
 };
 
+const RESERVED: Support = { kind: "elsewhere", why: "VerneMQ reserves it and never reads it" };
+const HTTP_USER: Support = {
+  kind: "elsewhere",
+  why: "HTTP requests are let in by API keys and have no MQTT user name",
+};
+
 /** Listener options of Erlang's sockets. */
 const TUNING = [
   ...["tcp.nr_of_acceptors", "ssl.nr_of_acceptors", "ws.nr_of_acceptors", "wss.nr_of_acceptors"],
+  ...["http.nr_of_acceptors", "https.nr_of_acceptors"],
   ...["tcp.active_n", "ssl.active_n", "tcp.buffer_sizes", "ssl.buffer_sizes"],
 ];
 
@@ -49,35 +56,16 @@ export const SUPPORT_RULES: Rules = [
       (option) => [`vmq_bridge.${transport}.$name.${option}`, BRIDGE_STORE] as const,
     ),
   ),
-  ["vmq_http_pub.*", later("plugin vmq_http_pub")],
   ["vmq_web_ui.*", later("plugin vmq_web_ui")],
-  // HTTP. A named listener is never accepted: its default address would open a port.
-  ["listener.http.*", later("the HTTP server")],
-  ["listener.https.*", later("the HTTP server")],
-  ["listener.http.$name", later("the HTTP server", [])],
-  ["listener.http.$name.*", later("the HTTP server", [])],
-  ["listener.https.$name", later("the HTTP server", [])],
-  ["listener.https.$name.*", later("the HTTP server", [])],
-  ["http_modules", later("the HTTP server")],
-  ["http_module.*", later("the HTTP server")],
-  ["min_apikey_length", later("the HTTP server")],
-  ["max_apikey_expiry_days", later("the HTTP server")],
-  // Metrics
-  ["prometheus_namespace", later("Prometheus metrics")],
-  ["graphite_enabled", later("Graphite")],
-  ["graphite_host", later("Graphite")],
-  ["graphite_port", later("Graphite")],
-  ["graphite_interval", later("Graphite")],
-  ["graphite_connect_timeout", later("Graphite")],
-  ["graphite_reconnect_timeout", later("Graphite")],
-  ["graphite_prefix", later("Graphite")],
-  ["graphite_api_key", later("Graphite")],
-  ["graphite_include_labels", later("Graphite")],
-  // Logging: lines go to the standard output, whatever of these two is written.
-  ["log.*", later("log files")],
-  ["log.console", later("log files", ["file", "console"])],
-  ["log.console.level", WORKS],
-  ["log.console.console.format", WORKS],
+  // HTTP
+  ["vmq_http_pub.mqtt_auth.auth_plugin", RESERVED],
+  ["listener.http.$name.http_modules.vmq_http_pub.mqtt_auth.auth_plugin", RESERVED],
+  ["listener.https.$name.http_modules.vmq_http_pub.mqtt_auth.auth_plugin", RESERVED],
+  ["listener.http.proxy_protocol_use_cn_as_username", HTTP_USER],
+  ["listener.http.$name.proxy_protocol_use_cn_as_username", HTTP_USER],
+  // Logs of the Erlang machine
+  ["log.sasl", ERLANG],
+  ["log.sasl.*", ERLANG],
   // Logger of VerneMQ 1.x
   ["log.crash.maximum_message_size", ERLANG],
   ["log.crash.size", ERLANG],

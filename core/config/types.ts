@@ -1,5 +1,13 @@
-import type { ListenerSettings } from "../listeners/types.ts";
+import type { HttpListenerSettings, ListenerSettings } from "../listeners/types.ts";
 import type { SchemaRow } from "./schema.ts";
+
+/** A setting that somebody wrote, with its text after substitution. */
+export interface WrittenSetting {
+  readonly key: string;
+  readonly row: SchemaRow;
+  readonly text: string;
+  readonly origin: Origin;
+}
 
 /** Where a value came from, for `config show --effective` and error messages. */
 export type Origin =
@@ -34,11 +42,19 @@ export interface Config {
   originOf(key: string): string;
   /** MQTT listeners (tcp, ssl, ws, wss) with inheritance applied. */
   readonly listeners: readonly ListenerSettings[];
+  /** HTTP listeners (http, https) with inheritance applied. */
+  readonly httpListeners: readonly HttpListenerSettings[];
   /** True when no configuration file was given or found. */
   readonly isFirstRun: boolean;
   readonly dataDir: string;
   /** Changes a live (`runtime_settable`) setting; throws a coded error naming the key otherwise. */
   set(key: string, text: string): void;
+  /** Throws what `set` would throw, and changes nothing. */
+  check(key: string, text: string): void;
+  /** The row of a key; undefined = no such setting. */
+  rowOf(key: string): SchemaRow | undefined;
+  /** Settings that somebody wrote, in the order in which they count. */
+  written(): WrittenSetting[];
   /** True when somebody wrote the key; false for its default. */
   isWritten(key: string): boolean;
   /** What relative paths start from. */

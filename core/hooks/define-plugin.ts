@@ -1,4 +1,5 @@
 import type { ConfigValue } from "../config/types.ts";
+import type { Peer } from "../listeners/types.ts";
 import type { Logger } from "../logger.ts";
 import type { Later } from "./later.ts";
 import type { PluginSession, PluginSessionOptions } from "./plugin-session.ts";
@@ -59,10 +60,71 @@ export interface PluginMessage {
   properties?: HookProperties;
 }
 
-/** What a plugin may ask of the broker. None of it asks any hook. */
+/** A client without a connection, in whose name a plugin publishes. */
+export interface PublishingClient {
+  readonly clientId: string;
+  readonly username?: string | undefined;
+  readonly password?: Buffer | undefined;
+  /** Where its request came from. */
+  readonly peer: Peer;
+}
+
+/** What became of a message that was published in the name of a client. */
+export type ClientPublishResult =
+  | { result: "published" }
+  | { result: "topic_invalid" }
+  | { result: "properties_invalid" }
+  | { result: "not_authenticated" }
+  | { result: "not_authorized" }
+  | { result: "too_large" };
+
+/** A path that the HTTP listeners serve where their `http_modules` name it. */
+export interface PluginHttpModule {
+  /** As in `http_modules`. */
+  readonly name: string;
+  /** The whole path, such as `/restmqtt/api/v1/publish`. */
+  readonly path: string;
+  /** Others are answered with 405. */
+  readonly methods: readonly string[];
+  /** Others are answered with 415; undefined = any. */
+  readonly contentTypes?: readonly string[];
+  /** Scope of API keys for it, where `http_module.<name>.auth.mode = apikey`, the default. */
+  readonly scope: string;
+  /** Longest body in bytes, default 65 536; more is answered with 413. */
+  readonly bodyBytesMax?: number;
+  /** Called for requests that access control let in. An error is logged and answered with 500. */
+  handle(request: PluginHttpRequest): PluginHttpResponse | Promise<PluginHttpResponse>;
+}
+
+export interface PluginHttpRequest {
+  readonly method: string;
+  readonly path: string;
+  /** Behind the question mark, as it came. */
+  readonly query: string;
+  /** Names in lower case. */
+  readonly headers: Readonly<Record<string, string | string[] | undefined>>;
+  readonly body: Buffer;
+  readonly peer: Peer;
+  /** `listener.<kind>.<name>`. */
+  readonly listener: { readonly kind: "http" | "https"; readonly name: string };
+}
+
+export interface PluginHttpResponse {
+  readonly status: number;
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly body?: string | Buffer;
+}
+
+/** What a plugin may ask of the broker. Only `publishAs` asks hooks. */
 export interface PluginBroker {
   /** Routes a message to all subscribers; resolves when it is stored for the persistent ones. */
   publish(message: PluginMessage): Promise<void>;
+  /**
+   * As if the client had connected and published it: auth_on_register decides about the client (not
+   * with `allow_anonymous = on`), auth_on_publish about the message, on_publish hears of it. Both are
+   * asked as for a 3.1.1 client with a clean session. Their modifiers are obeyed.
+   */
+  publishAs(client: PublishingClient, message: PluginMessage): Promise<ClientPublishResult>;
   /** Hands every message on a filter to the plugin; gives the function that ends it. */
   subscribe(
     filter: string,
@@ -82,14 +144,56 @@ export interface PluginBroker {
   ): Promise<{ removed: string[]; added: string[] }>;
 }
 
-/** An admin command of a plugin: `vmq-admin <path> name=value ...`. */
+/** Rows of a command's answer, for people a table, in JSON objects by column name. */
+export interface PluginTable {
+  readonly columns: readonly string[];
+  /** Undefined and null are shown as words and are null in JSON. */
+  readonly rows: readonly (readonly (string | number | boolean | null | undefined)[])[];
+}
+
+/** A refusal in words, such as `can't register endpoint`; the exit code stays 0. */
+export interface PluginAlert {
+  readonly alert: string;
+}
+
+/** What a command answers: text, a table, a refusal, or several of them. */
+export type PluginAnswer = string | PluginTable | PluginAlert | readonly PluginAnswer[];
+
+/** A `key=value` argument or a `--flag` of a plugin's command. */
+export interface PluginParameter {
+  readonly name: string;
+  /** Flags only: one letter, `-n`. */
+  readonly short?: string;
+  /** What stands for its value in the help; undefined = a flag without a value. */
+  readonly value?: string;
+  /** Arguments only: without it the command answers with its usage. */
+  readonly isRequired?: true;
+  readonly help: string;
+  /** Says whether a value can be one; others are refused before the command runs. */
+  readonly isValid?: (value: string) => boolean;
+}
+
+/** An admin command of a plugin: `vmq-admin <path> name=value ... --flag ...`. */
 export interface PluginCommand {
   /** Words that name it, such as `["acl", "test"]`. */
   readonly path: readonly string[];
+  /**
+   * The path with its arguments, such as `acl test topic=T [--write]`. Where `args` and `flags` are
+   * absent, they are read from it: `name=` is an argument, `--name` a flag.
+   */
   readonly usage: string;
   readonly help: string;
-  /** Gives what is printed; an Error's message is printed with exit code 1. */
-  run(args: ReadonlyMap<string, string>): string | Promise<string>;
+  /** Arguments with their meaning. */
+  readonly args?: readonly PluginParameter[];
+  /** Any `key=value` is an argument, such as a setting; the help names them so. */
+  readonly anyArgs?: string;
+  /** Flags with their meaning. */
+  readonly flags?: readonly PluginParameter[];
+  /**
+   * Arguments and flags by name, a flag without value as "". An Error's message is printed with exit
+   * code 1.
+   */
+  run(args: ReadonlyMap<string, string>): PluginAnswer | Promise<PluginAnswer>;
 }
 
 /** Everything the broker gives a plugin. */
@@ -117,13 +221,22 @@ export interface PluginContext<S extends PluginSettings = PluginSettings> {
   readonly metrics: {
     /** A number that only grows, in `broker.metrics()` under this name; begin it with the plugin's name. */
     counter(name: string): { increment(by?: number): void };
-    /** A number that is read when somebody asks for metrics; gives the function that removes it. */
-    gauge(name: string, read: () => number, labels?: Readonly<Record<string, string>>): () => void;
+    /**
+     * A number that is read when somebody asks for metrics, with type counter one that only grows; gives
+     * the function that removes it.
+     */
+    gauge(
+      name: string,
+      read: () => number,
+      options?: { labels?: Readonly<Record<string, string>>; type?: "counter" | "gauge" },
+    ): () => void;
   };
   readonly broker: PluginBroker;
   /** As the global functions, but they end with the plugin and an error in them is only logged. */
   setTimeout(run: () => unknown, ms: number): NodeJS.Timeout;
   setInterval(run: () => unknown, ms: number): NodeJS.Timeout;
+  /** Adds a path to the HTTP listeners that name the module; only in `start`. */
+  http(module: PluginHttpModule): void;
   /** Adds an admin command that lives as long as the plugin. */
   command(command: PluginCommand): void;
   /**

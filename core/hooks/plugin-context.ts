@@ -7,6 +7,7 @@ import type {
   PluginCommand,
   PluginContext,
   PluginHookTable,
+  PluginHttpModule,
 } from "./define-plugin.ts";
 import { type SettingValues, settingValues } from "./plugin-settings.ts";
 import type { HookName } from "./types.ts";
@@ -21,18 +22,20 @@ export interface ContextParts {
 }
 
 /** A metric of a plugin. */
-export interface PluginSeries {
+export interface PluginMetric {
   readonly name: string;
   readonly labels: Readonly<Record<string, string>>;
+  readonly type: "counter" | "gauge";
   read(): number;
 }
 
 /** A context with what the broker keeps of it while the plugin runs. */
 export interface HeldContext {
   readonly context: PluginContext;
-  /** Values by name, read now. */
-  readonly series: Map<string, PluginSeries>;
+  /** Metrics by name, read now. */
+  readonly series: Map<string, PluginMetric>;
   readonly commands: PluginCommand[];
+  readonly httpModules: PluginHttpModule[];
   /** Hooks that never answer `next`, with the reason. */
   settled: { hooks: readonly HookName[]; why: string } | undefined;
   /** Stops timers and subscriptions. */
@@ -48,6 +51,7 @@ export function createContext(plugin: AnyPlugin, parts: ContextParts): HeldConte
   const held: HeldContext = {
     series: new Map(),
     commands: [],
+    httpModules: [],
     settled: undefined,
     end: () => {
       for (const timer of timers) clearTimeout(timer);
@@ -68,14 +72,15 @@ export function createContext(plugin: AnyPlugin, parts: ContextParts): HeldConte
       metrics: {
         counter: (series) => {
           let value = 0;
-          addSeries(held.series, series, () => value);
+          addSeries(held.series, { name: series, labels: {}, type: "counter", read: () => value });
           return {
             increment: (by = 1) => {
               value += by;
             },
           };
         },
-        gauge: (series, read, labels) => addSeries(held.series, series, read, labels),
+        gauge: (series, read, { labels = {}, type = "gauge" } = {}) =>
+          addSeries(held.series, { name: series, labels, type, read }),
       },
       setTimeout: (run, ms) => {
         const timer = setTimeout(() => {
@@ -90,6 +95,7 @@ export function createContext(plugin: AnyPlugin, parts: ContextParts): HeldConte
         timers.add(timer);
         return timer;
       },
+      http: (module) => void held.httpModules.push(module),
       command: (command) => void held.commands.push(command),
       settlesAll: (hooks, why) => {
         held.settled = { hooks, why };
@@ -100,19 +106,14 @@ export function createContext(plugin: AnyPlugin, parts: ContextParts): HeldConte
   return held;
 }
 
-function addSeries(
-  all: Map<string, PluginSeries>,
-  name: string,
-  read: () => number,
-  labels: Readonly<Record<string, string>> = {},
-): () => void {
+function addSeries(all: Map<string, PluginMetric>, metric: PluginMetric): () => void {
+  const { name, labels } = metric;
   if (!/^[a-z_]\w*$/.test(name)) throw new TypeError(`"${name}" is no name for a metric`);
   const key = JSON.stringify([name, labels]);
   if (all.has(key)) throw new TypeError(`metric "${name}" is there already`);
-  const series = { name, labels, read };
-  all.set(key, series);
+  all.set(key, metric);
   return () => {
-    if (all.get(key) === series) all.delete(key);
+    if (all.get(key) === metric) all.delete(key);
   };
 }
 

@@ -3,7 +3,13 @@ import { NautilusError } from "../errors.ts";
 import type { Logger } from "../logger.ts";
 import { isPromise } from "./chain.ts";
 import type { PluginSource } from "./configured.ts";
-import type { AnyPlugin, PluginBroker, PluginCommand, PluginContext } from "./define-plugin.ts";
+import type {
+  AnyPlugin,
+  PluginBroker,
+  PluginCommand,
+  PluginContext,
+  PluginHttpModule,
+} from "./define-plugin.ts";
 import { Later } from "./later.ts";
 import { checkHooks, checkPlugin, findPlugin, loadPlugin, type PluginFile } from "./loader.ts";
 import { createContext, type HeldContext } from "./plugin-context.ts";
@@ -17,6 +23,8 @@ export interface ManagerParts {
   readonly log: Logger;
   /** The calls into the broker for one plugin. */
   readonly callsOf: (plugin: string) => PluginBroker & { end(): void };
+  /** A plugin came, went or was reloaded. */
+  readonly onChange?: () => void;
 }
 
 /** A plugin that runs. */
@@ -27,6 +35,15 @@ export interface RunningPlugin {
   readonly held: HeldContext;
   /** Calls of its hooks that have not answered yet. */
   readonly calls: Calls;
+}
+
+/** One metric of a plugin, read now. */
+export interface PluginSeries {
+  readonly plugin: string;
+  readonly name: string;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly type: "counter" | "gauge";
+  readonly value: number;
 }
 
 /** A stopped plugin's late answers are waited for so long; above every usual hook_timeout. */
@@ -58,6 +75,7 @@ export class PluginManager {
     }
     this.parts.hooks.enableAll(started.map(({ plugin }) => plugin));
     for (const plugin of started) this.running.set(plugin.plugin.name, plugin);
+    this.parts.onChange?.();
   }
 
   /** Adds a plugin of the program at the end of the chains, at once; for those without `start`. */
@@ -67,6 +85,7 @@ export class PluginManager {
     const running = this.runningOf({ definition }, held);
     this.parts.hooks.enable(running.plugin);
     this.running.set(definition.name, running);
+    this.parts.onChange?.();
   }
 
   /** Loads and starts a plugin; it goes to the end of the chains. */
@@ -85,6 +104,7 @@ export class PluginManager {
       const started = await this.start(source);
       this.parts.hooks.enable(started.plugin);
       this.running.set(name, started);
+      this.parts.onChange?.();
       this.parts.log.info("plugin enabled", { plugin: name, file: file.file });
     });
   }
@@ -95,6 +115,7 @@ export class PluginManager {
     this.running.delete(name);
     if (!this.parts.hooks.disable(name)) return false;
     if (found !== undefined) void this.stop(found);
+    this.parts.onChange?.();
     this.parts.log.info("plugin disabled", { plugin: name });
     return true;
   }
@@ -115,6 +136,7 @@ export class PluginManager {
         throw new NautilusError("PLUGIN_NOT_FOUND", { plugin: name, reason: "it is not enabled" });
       }
       this.running.set(name, started);
+      this.parts.onChange?.();
       void this.stop(old);
       this.parts.log.info("plugin reloaded", { plugin: name, file: file?.file });
     });
@@ -129,16 +151,29 @@ export class PluginManager {
     return this.list().flatMap(({ held }) => held.commands);
   }
 
-  /** Metrics of all plugins. */
-  *series(): IterableIterator<{
-    name: string;
-    labels: Readonly<Record<string, string>>;
-    value: number;
-  }> {
-    for (const { held } of this.running.values()) {
-      for (const { name, labels, read } of held.series.values()) {
-        yield { name, labels, value: read() };
+  httpModules(): PluginHttpModule[] {
+    return this.list().flatMap(({ held }) => held.httpModules);
+  }
+
+  /** Metrics of all plugins by name. */
+  *series(): IterableIterator<PluginSeries> {
+    for (const [plugin, { held }] of this.running) {
+      for (const { name, labels, type, read } of held.series.values()) {
+        const value = this.readMetric(plugin, name, read);
+        if (value !== undefined) yield { plugin, name, labels, type, value };
       }
+    }
+  }
+
+  /** Undefined and logged when the plugin fails to tell. */
+  private readMetric(plugin: string, metric: string, read: () => number): number | undefined {
+    try {
+      return read();
+    } catch (failure) {
+      const cause = failure instanceof Error ? failure.message : String(failure);
+      const log = this.parts.log.limited(`plugin metric ${plugin}`, 1);
+      log.error("plugin failed to give a metric", { plugin, metric, cause });
+      return undefined;
     }
   }
 

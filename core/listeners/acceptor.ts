@@ -14,6 +14,8 @@ export interface ListenerDependencies {
   readonly filePollMs?: number;
   /** Off: plain TCP goes through `net.Socket` too, as on a Node without the internals we need. */
   readonly useRawTcp?: boolean;
+  /** Limit for a whole HTTP request, default 30 000 ms. */
+  readonly requestTimeoutMs?: number;
   /** Limit for the PROXY header, default 10 000 ms. */
   readonly proxyTimeoutMs?: number;
 }
@@ -24,4 +26,6 @@ export interface Acceptor {
   start(): void;
   accept(socket: Socket, origin: Origin): void;
   stop(): void;
+  /** Reads certificates and the like again. */
+  rereadFiles(): void;
 }

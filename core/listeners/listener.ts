@@ -4,13 +4,22 @@ import net from "node:net";
 import { getSystemErrorName } from "node:util";
 import { NautilusError } from "../errors.ts";
 import type { Acceptor, ListenerDependencies } from "./acceptor.ts";
+import { HttpAcceptor, type HttpEvents } from "./http.ts";
 import { type Origin, peerOfSocket } from "./peer.ts";
 import { ProxyGate, readProxyHeader } from "./proxy-gate.ts";
 import { isRawHandle, type RawHandle, rawServerHandle } from "./raw-handle.ts";
 import { StreamTransport } from "./stream-transport.ts";
 import { peerOfHandle, RAW_AVAILABLE, type RawOwner, RawTransport } from "./tcp.ts";
 import { TlsAcceptor } from "./tls.ts";
-import type { Listener, ListenerEvents, ListenerSettings, Peer } from "./types.ts";
+import type {
+  AnyListenerSettings,
+  HttpListenerSettings,
+  Listener,
+  ListenerEvents,
+  ListenerSettings,
+  Peer,
+  RefusalEvents,
+} from "./types.ts";
 import { WebSocketAcceptor } from "./websocket.ts";
 
 /** Connections the kernel may hold until we accept them; it cuts this to net.core.somaxconn. */
@@ -37,6 +46,8 @@ class TcpAcceptor implements Acceptor {
   }
 
   stop(): void {}
+
+  rereadFiles(): void {}
 }
 
 function createAcceptor(
@@ -58,22 +69,43 @@ function createAcceptor(
   }
 }
 
-class SocketListener implements Listener, RawOwner {
-  readonly settings: ListenerSettings;
+/** What takes accepted handles from under `net.Server`: plain TCP only. */
+interface RawIntake {
+  readonly owner: RawOwner;
+  readonly events: ListenerEvents;
+}
+
+class SocketListener implements Listener {
+  readonly settings: AnyListenerSettings;
   connections = 0;
   boundPort = 0;
 
-  private readonly events: ListenerEvents;
+  private readonly events: RefusalEvents;
   private readonly deps: ListenerDependencies;
   private readonly acceptor: Acceptor;
+  private readonly raw: RawIntake | undefined;
   private server: net.Server | undefined = undefined;
   private quietUntilMs = 0;
 
-  constructor(settings: ListenerSettings, events: ListenerEvents, deps: ListenerDependencies) {
+  constructor(
+    settings: AnyListenerSettings,
+    acceptor: Acceptor,
+    events: RefusalEvents,
+    deps: ListenerDependencies,
+    raw?: { readonly settings: ListenerSettings; readonly events: ListenerEvents },
+  ) {
     this.settings = settings;
+    this.acceptor = acceptor;
     this.events = events;
     this.deps = deps;
-    this.acceptor = createAcceptor(settings, events, deps);
+    this.raw =
+      raw === undefined
+        ? undefined
+        : { events: raw.events, owner: { settings: raw.settings, closed: () => this.closed() } };
+  }
+
+  get isRunning(): boolean {
+    return this.server !== undefined;
   }
 
   async start(): Promise<void> {
@@ -94,8 +126,11 @@ class SocketListener implements Listener, RawOwner {
     return new Promise((resolve) => setImmediate(resolve));
   }
 
-  /** @internal */
-  closed(): void {
+  rereadFiles(): void {
+    if (this.isRunning) this.acceptor.rereadFiles();
+  }
+
+  private closed(): void {
     this.connections -= 1;
   }
 
@@ -116,23 +151,23 @@ class SocketListener implements Listener, RawOwner {
     this.boundPort = typeof bound === "object" && bound !== null ? bound.port : 0;
     this.server = server;
     // Nothing was accepted yet: the event loop has not polled since the socket was bound.
-    if (this.settings.kind === "tcp") this.acceptRaw(server);
+    if (this.raw !== undefined) this.acceptRaw(server, this.raw);
   }
 
   /** Takes accepted handles from under `net.Server`; without the internals nothing changes. */
-  private acceptRaw(server: net.Server): void {
+  private acceptRaw(server: net.Server, raw: RawIntake): void {
     const handle = rawServerHandle(server);
     if (handle === undefined || !RAW_AVAILABLE || this.deps.useRawTcp === false) return;
     const viaStream = handle.onconnection;
     const listener = this;
     handle.onconnection = function onconnection(status, client) {
       if (status !== 0) listener.acceptFailed(status);
-      else if (client !== undefined && isRawHandle(client)) listener.acceptHandle(client);
+      else if (client !== undefined && isRawHandle(client)) listener.acceptHandle(client, raw);
       else viaStream.call(handle, status, client);
     };
   }
 
-  private acceptHandle(handle: RawHandle): void {
+  private acceptHandle(handle: RawHandle, { owner, events }: RawIntake): void {
     const peer = peerOfHandle(handle);
     if (this.connections >= this.settings.maxConnections) {
       handle.close();
@@ -140,12 +175,12 @@ class SocketListener implements Listener, RawOwner {
       return;
     }
     this.connections += 1;
-    const transport = new RawTransport(handle, peer, this);
+    const transport = new RawTransport(handle, peer, owner);
     if (this.settings.proxyProtocol) {
-      transport.start(new ProxyGate(transport, this.events, this.deps.proxyTimeoutMs));
+      transport.start(new ProxyGate(transport, events, this.deps.proxyTimeoutMs));
       return;
     }
-    this.events.onTransport(transport);
+    events.onTransport(transport);
     if (!transport.isStarted) transport.destroy();
   }
 
@@ -214,11 +249,22 @@ async function removeDeadSocket(path: string): Promise<void> {
   if (code === "ECONNREFUSED") await unlink(path);
 }
 
-/** A listener of the given kind; nothing is bound until `start`. */
+/** An MQTT listener of the given kind; nothing is bound until `start`. */
 export function createListener(
   settings: ListenerSettings,
   events: ListenerEvents,
   deps: ListenerDependencies,
 ): Listener {
-  return new SocketListener(settings, events, deps);
+  const acceptor = createAcceptor(settings, events, deps);
+  const raw = settings.kind === "tcp" ? { settings, events } : undefined;
+  return new SocketListener(settings, acceptor, events, deps, raw);
+}
+
+/** An `http` or `https` listener; nothing is bound until `start`. */
+export function createHttpListener(
+  settings: HttpListenerSettings,
+  events: HttpEvents,
+  deps: ListenerDependencies,
+): Listener {
+  return new SocketListener(settings, new HttpAcceptor(settings, events, deps), events, deps);
 }

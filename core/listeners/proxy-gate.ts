@@ -3,7 +3,7 @@ import type { Socket } from "node:net";
 import type { Origin } from "./peer.ts";
 import { ProxyHeaderReader, type ProxyResult } from "./proxy-protocol.ts";
 import type { RawTransport } from "./tcp.ts";
-import type { ListenerEvents, ListenerSettings, TransportHandler } from "./types.ts";
+import type { ListenerEvents, SocketSettings, TransportHandler } from "./types.ts";
 
 /** VerneMQ waits this long for the header. */
 const PROXY_TIMEOUT_MS = 10_000;
@@ -11,7 +11,7 @@ const PROXY_TIMEOUT_MS = 10_000;
 /** Who the header says the client is; LOCAL and UNKNOWN keep the socket's own address. */
 function originOf(
   header: Extract<ProxyResult, { state: "complete" }>,
-  settings: ListenerSettings,
+  settings: SocketSettings,
   socketOrigin: Origin,
 ): Origin {
   return {
@@ -79,7 +79,7 @@ interface ProxyOutcome {
 /** The same for a stream socket: bytes after the header go back into the stream. */
 export function readProxyHeader(
   socket: Socket,
-  settings: ListenerSettings,
+  settings: SocketSettings,
   socketOrigin: Origin,
   outcome: ProxyOutcome,
 ): void {

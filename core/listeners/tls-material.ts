@@ -5,7 +5,7 @@ import tls from "node:tls";
 import { NautilusError } from "../errors.ts";
 import { splitCrls } from "./crl.ts";
 import { parsePskFile, withPskCiphers } from "./psk.ts";
-import type { ListenerSettings, TlsSettings } from "./types.ts";
+import type { SocketSettings, TlsSettings } from "./types.ts";
 
 /** One part of the material: the last good version stays in force when a new one is broken. */
 export interface TlsMaterial {
@@ -31,10 +31,10 @@ export function watchedFiles(settings: TlsSettings): string[] {
 
 /** Reads and checks single parts of one listener's material. */
 export class MaterialReader {
-  private readonly listener: ListenerSettings;
+  private readonly listener: SocketSettings;
   private readonly settings: TlsSettings;
 
-  constructor(listener: ListenerSettings, settings: TlsSettings) {
+  constructor(listener: SocketSettings, settings: TlsSettings) {
     this.listener = listener;
     this.settings = settings;
   }

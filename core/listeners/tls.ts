@@ -12,7 +12,13 @@ import {
   verifiesClients,
   watchedFiles,
 } from "./tls-material.ts";
-import type { ListenerEvents, ListenerSettings, TlsSettings } from "./types.ts";
+import type {
+  ListenerEvents,
+  ListenerSettings,
+  RefusalEvents,
+  SocketSettings,
+  TlsSettings,
+} from "./types.ts";
 
 /** How often certificates, keys and PSK files are looked at when nobody says otherwise. */
 const FILE_POLL_MS = 1000;
@@ -20,11 +26,11 @@ const FILE_POLL_MS = 1000;
 /** Called with each connection whose handshake and client certificate are in order. */
 export type Secured = (socket: tls.TLSSocket, origin: Origin, clientCert?: Buffer) => void;
 
-/** Turns accepted sockets into TLS sockets; used for `ssl` and, in front of HTTP, for `wss`. */
+/** Turns accepted sockets into TLS sockets; used for `ssl` and, in front of HTTP, for `wss` and `https`. */
 export class TlsFront {
-  private readonly listener: ListenerSettings;
+  private readonly listener: SocketSettings;
   private readonly settings: TlsSettings;
-  private readonly events: ListenerEvents;
+  private readonly events: RefusalEvents;
   private readonly deps: ListenerDependencies;
   private readonly secured: Secured;
   private readonly reader: MaterialReader;
@@ -35,8 +41,8 @@ export class TlsFront {
   private watches: FileWatch[] = [];
 
   constructor(
-    listener: ListenerSettings,
-    events: ListenerEvents,
+    listener: SocketSettings,
+    events: RefusalEvents,
     deps: ListenerDependencies,
     secured: Secured,
   ) {
@@ -67,6 +73,12 @@ export class TlsFront {
       this.stop();
       throw error;
     }
+  }
+
+  rereadFiles(): void {
+    const { crlfile } = this.settings;
+    const files = [...watchedFiles(this.settings), ...(crlfile === "" ? [] : [crlfile])];
+    this.reload(files, ["ca", "identity", "crls", "pskKeys"]);
   }
 
   accept(socket: Socket, origin: Origin): void {
@@ -231,5 +243,9 @@ export class TlsAcceptor implements Acceptor {
 
   stop(): void {
     this.front.stop();
+  }
+
+  rereadFiles(): void {
+    this.front.rereadFiles();
   }
 }

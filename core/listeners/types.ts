@@ -6,19 +6,31 @@ export interface Peer {
   readonly port: number;
 }
 
-/** Everything a session must know about the listener it came in on. All values are already inherited and checked. */
-export interface ListenerSettings {
-  /** `tcp`, `ssl`, `ws` or `wss`, the second word of `listener.<kind>.<name>`. */
-  readonly kind: "tcp" | "ssl" | "ws" | "wss";
+/** What every listener has, whatever it serves. All values are already inherited and checked. */
+export interface SocketSettings {
+  /** The second word of `listener.<kind>.<name>`. */
+  readonly kind: "tcp" | "ssl" | "ws" | "wss" | "http" | "https";
   readonly name: string;
   /** IP address, or path of a unix socket (then `port` is 0). */
   readonly address: string;
   readonly port: number;
   readonly unixSocket: boolean;
-  /** Without trailing slash; "" is the default mountpoint. */
-  readonly mountpoint: string;
   /** Infinity = unlimited. */
   readonly maxConnections: number;
+  readonly proxyProtocol: boolean;
+  readonly proxyProtocolUseCnAsUsername: boolean;
+  /** HTTP and WebSocket only. */
+  readonly maxRequestLineLength: number;
+  readonly maxHeaderValueLength: number;
+  /** `ssl`, `wss` and `https` only. */
+  readonly tls: TlsSettings | undefined;
+}
+
+/** Everything a session must know about the listener it came in on. */
+export interface ListenerSettings extends SocketSettings {
+  readonly kind: "tcp" | "ssl" | "ws" | "wss";
+  /** Without trailing slash; "" is the default mountpoint. */
+  readonly mountpoint: string;
   /** Seconds, 0 = unlimited. */
   readonly maxConnectionLifetimeS: number;
   /** Protocol levels: 3, 4, 5, 131, 132. */
@@ -28,8 +40,6 @@ export interface ListenerSettings {
   readonly authPlugins: readonly string[] | undefined;
   readonly authzPlugins: readonly string[] | undefined;
   readonly forwardConnectionOpts: boolean;
-  readonly proxyProtocol: boolean;
-  readonly proxyProtocolUseCnAsUsername: boolean;
   readonly proxyXff: {
     readonly enabled: boolean;
     /** Addresses or CIDR ranges. */
@@ -39,11 +49,19 @@ export interface ListenerSettings {
   };
   /** WebSocket only. */
   readonly maxWsFrameSize: number;
-  readonly maxRequestLineLength: number;
-  readonly maxHeaderValueLength: number;
-  /** `ssl` and `wss` only. */
-  readonly tls: TlsSettings | undefined;
 }
+
+/** `listener.http.<name>` or `listener.https.<name>`. */
+export interface HttpListenerSettings extends SocketSettings {
+  readonly kind: "http" | "https";
+  /** Modules served here, in the order written. */
+  readonly modules: readonly string[];
+  /** Access to each module of the list; whatever is not `noauth` or `apikey` is a fault. */
+  readonly authModes: ReadonlyMap<string, "noauth" | "apikey">;
+}
+
+/** Any kind of listener. */
+export type AnyListenerSettings = ListenerSettings | HttpListenerSettings;
 
 export interface TlsSettings {
   readonly cafile: string;
@@ -106,19 +124,27 @@ export interface Transport {
   destroy(): void;
 }
 
-export interface ListenerEvents {
+/** Hears of connections that ended before anything came of them. */
+export interface RefusalEvents {
+  /** A bad PROXY header, a TLS or HTTP refusal, or one connection too many. */
+  onRefused(listener: SocketSettings, peer: Peer, reason: string): void;
+}
+
+export interface ListenerEvents extends RefusalEvents {
   onTransport(transport: Transport): void;
-  /** A connection ended before it became a transport (bad PROXY header, TLS or HTTP refusal). */
-  onRefused(listener: ListenerSettings, peer: Peer, reason: string): void;
 }
 
 export interface Listener {
-  readonly settings: ListenerSettings;
+  readonly settings: AnyListenerSettings;
   /** Connections open now. */
   readonly connections: number;
   /** Port really bound (for port 0). */
   readonly boundPort: number;
+  /** False before `start` and after `stop`. */
+  readonly isRunning: boolean;
   start(): Promise<void>;
   /** Stops accepting; open connections stay. */
   stop(): Promise<void>;
+  /** Reads certificates and the like again now; broken ones are logged and stay as they were. */
+  rereadFiles(): void;
 }

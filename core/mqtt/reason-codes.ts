@@ -69,6 +69,16 @@ export const CONNACK_NOT_AUTHORIZED = 5;
 /** SUBACK failure of MQTT 3.1.1, 3.9.3. */
 export const SUBACK_FAILURE = 0x80;
 
+/** CONNACK return codes of MQTT 3.1.1 (table 3.1) by number, as VerneMQ's metrics name them. */
+export const RETURN_CODES: readonly string[] = [
+  "success",
+  "unsupported_protocol_version",
+  "client_identifier_not_valid",
+  "server_unavailable",
+  "bad_username_or_password",
+  "not_authorized",
+];
+
 /** One reason code: its plugin names (first = the one we print) and who may send it in what. */
 export interface ReasonCodeRow {
   readonly code: number;

@@ -8,8 +8,11 @@ import type { TimerWheel } from "../timers.ts";
 import type { Commits } from "./commits.ts";
 import type { SessionManager } from "./manager.ts";
 import type { Flusher } from "./outbox.ts";
+import type { PublishTimer } from "./publish-timer.ts";
 import type { Session } from "./session.ts";
 import type { SessionSettings } from "./settings.ts";
+import type { TopicCounts } from "./topic-counts.ts";
+import type { SessionTracer } from "./tracer.ts";
 
 /** What every session shares; built in broker.ts and handed in. */
 export interface Core {
@@ -19,12 +22,17 @@ export interface Core {
   readonly hooks: HookRegistry;
   readonly counters: Counters;
   readonly wheel: TimerWheel;
+  readonly publishTimer: PublishTimer;
   readonly flusher: Flusher;
   readonly commits: Commits;
   readonly manager: SessionManager;
   /** Connections that are not clients yet. */
   readonly early: Set<Session>;
   readonly log: Logger;
+  /** Set while a client is traced. */
+  tracer: SessionTracer | undefined;
+  /** Set while somebody looks at the busiest topics. */
+  topicCounts: TopicCounts | undefined;
   /** Of new sessions; replaced when a live setting changes. */
   settings: SessionSettings;
   random(): number;

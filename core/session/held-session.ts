@@ -61,7 +61,7 @@ export class HeldSession implements PluginSession {
     }
     this.subscriber = subscriber;
     this.plain = plainDelivery(subscriber);
-    this.droppedBefore = subscriber.queue.droppedInAll;
+    this.droppedBefore = subscriber.queue.droppedTotal;
   }
 
   private hold(): Subscriber | undefined {
@@ -115,7 +115,7 @@ export class HeldSession implements PluginSession {
   }
 
   get dropped(): number {
-    return this.droppedHere + this.subscriber.queue.droppedInAll - this.droppedBefore;
+    return this.droppedHere + this.subscriber.queue.droppedTotal - this.droppedBefore;
   }
 
   // ---- from this broker to the peer
@@ -324,7 +324,7 @@ export class HeldSession implements PluginSession {
       return;
     }
     this.droppedHere = this.dropped;
-    this.droppedBefore = found.queue.droppedInAll;
+    this.droppedBefore = found.queue.droppedTotal;
     this.subscriber = found;
     this.plain = plainDelivery(found);
     for (const [filter, old] of this.subscriptions) {

@@ -9,7 +9,12 @@ import { ClientQueue } from "./queue.ts";
 import type { Ending, Session } from "./session.ts";
 import type { SessionSettings } from "./settings.ts";
 import { NEVER_EXPIRES, Subscriber } from "./subscriber.ts";
+import { TopicCounts } from "./topic-counts.ts";
+import type { SessionTracer } from "./tracer.ts";
 import { publishWill, willDelay } from "./will.ts";
+
+export type { Core, SessionTracer, Subscriber };
+export { TopicCounts };
 
 export interface Attachment {
   /** Seconds the state survives the connection. */

@@ -73,6 +73,8 @@ export class Outbound implements CommitWaiter, Timed {
   timerAtMs = 0;
   readonly outbox: Outbox;
   readonly inflight = new Inflight();
+  /** PUBLISH packets sent. */
+  sent = 0;
   private readonly session: Session;
   /** Set by `attach`. */
   private subscriber: Subscriber | undefined;
@@ -168,6 +170,7 @@ export class Outbound implements CommitWaiter, Timed {
     if (run.size >= SHARE_MIN) this.outbox.appendShared(run.frames());
     else this.outbox.append(run.frames());
     this.session.core.counters.publishSent[this.isV5 ? 1 : 0] += run.count;
+    this.sent += run.count;
     return true;
   }
 
@@ -237,7 +240,12 @@ export class Outbound implements CommitWaiter, Timed {
   private dropTooLarge(message: Message): void {
     const { core } = this.session;
     core.counters.queueMessageDrop++;
-    this.queue.droppedInAll++;
+    this.queue.droppedTotal++;
+    core.log.limited("message too large", 10).warn("message dropped, too large for the client", {
+      client_id: this.session.clientId,
+      topic: message.topic,
+      maximum_packet_size: this.session.packetBytesMax,
+    });
     core.hooks.tell("on_message_drop", {
       subscriber_id: (this.subscriber as Subscriber).hookId,
       topic: message.topic,
@@ -286,8 +294,7 @@ export class Outbound implements CommitWaiter, Timed {
       this.dispatch(delivery, queue);
     }
     this.isPumping = false;
-    const dropped = queue.takeDropped();
-    if (dropped > 0) this.session.logDropped(dropped);
+    queue.logDropped();
   }
 
   private dispatch(delivery: Delivery, queue: ClientQueue): void {
@@ -610,6 +617,7 @@ export class Outbound implements CommitWaiter, Timed {
     const sent = this.session.core.counters.publishSent;
     if (this.isV5) sent[1]++;
     else sent[0]++;
+    this.sent++;
   }
 
   // ---- retry_interval, 3.x only

@@ -8,6 +8,7 @@ import type { Receiver, Subscription } from "../routing/subscription.ts";
 import type { Core } from "./core.ts";
 import { HeldSession, ownerName } from "./held-session.ts";
 import { hookPropertiesOf } from "./hook-arguments.ts";
+import { publishAs } from "./publish-as.ts";
 import { reauthorize } from "./reauthorize.ts";
 
 type Receive = Parameters<PluginBroker["subscribe"]>[1];
@@ -20,7 +21,15 @@ export function pluginCalls(core: Core, plugin: string): PluginBroker & { end():
     if (subscriptions.delete(subscription)) core.router.unsubscribe(subscription);
   }
   return {
-    publish: (message) => publish(core, message),
+    publish: async (message) => route(core, messageOf(core, message)),
+    publishAs: (client, message) =>
+      publishAs(
+        core,
+        client,
+        message,
+        (given) => messageOf(core, given),
+        (allowed) => route(core, allowed),
+      ),
     subscribe: (filter, receive, { mountpoint = "" } = {}) => {
       const fault = validateFilter(filter, core.settings.topicMaxDepth);
       if (fault !== undefined) throw new TypeError(`subscribe: "${filter}" is no topic filter`);
@@ -51,7 +60,8 @@ export function pluginCalls(core: Core, plugin: string): PluginBroker & { end():
   };
 }
 
-async function publish(core: Core, given: PluginMessage): Promise<void> {
+/** The message a plugin describes. @throws TypeError naming what is wrong with it. */
+function messageOf(core: Core, given: PluginMessage): Message {
   const { topic, payload, qos = 0, retain = false, mountpoint = "", properties = {} } = given;
   if (validateTopic(topic, core.settings.topicMaxDepth) !== undefined) {
     throw new TypeError(`publish: "${topic}" is no topic name`);
@@ -61,7 +71,7 @@ async function publish(core: Core, given: PluginMessage): Promise<void> {
     throw new TypeError(`publish: properties.${checked.error.field} ${checked.error.message}`);
   }
   const { forward, messageExpiryInterval } = encodePublishProperties(checked.properties);
-  const message = new Message(
+  return new Message(
     mountpoint,
     topic,
     Buffer.from(payload),
@@ -70,10 +80,14 @@ async function publish(core: Core, given: PluginMessage): Promise<void> {
     forward,
     messageExpiryInterval < 0 ? 0 : core.wallMs() + messageExpiryInterval * 1000,
   );
-  const route = core.router.mount(mountpoint).lookupText(topic);
-  const batch = retain
-    ? core.router.publishRetained(route, message, undefined, core.wallMs())
-    : core.router.publish(route, message, undefined);
+}
+
+/** Routes a message to all subscribers; resolves when it is stored for the persistent ones. */
+async function route(core: Core, message: Message): Promise<void> {
+  const to = core.router.mount(message.mountpoint).lookupText(message.topic);
+  const batch = message.retain
+    ? core.router.publishRetained(to, message, undefined, core.wallMs())
+    : core.router.publish(to, message, undefined);
   if (!core.commits.isDurable(batch)) {
     await new Promise<void>((done) => core.commits.when(batch, done));
   }

@@ -18,6 +18,8 @@ const PAGE_BYTES = 1_048_576;
 const REFILL_BELOW = 100;
 /** Shortest time between two background searches for expired messages. */
 const SWEEP_MS = 2_000;
+/** A full queue tells the log so often at most. */
+const DROP_LINE_MS = 1_000;
 
 /**
  * Messages that wait for one client. Those of a persistent session are in the store from the first
@@ -48,9 +50,11 @@ export class ClientQueue implements Timed {
   private earliestExpiryMs = 0;
   /** Expired stored messages are being looked for. */
   private isSweeping = false;
+  /** Messages dropped that no line of the log has told of. */
   private dropped = 0;
-  /** Lost since the start: no place in the queue, or too large for the client. */
-  droppedInAll = 0;
+  private dropLineAtMs = -DROP_LINE_MS;
+  /** Messages lost since the queue was made, because it was full or they were too large. */
+  droppedTotal = 0;
 
   constructor(subscriber: Subscriber, isAdditional = false) {
     this.subscriber = subscriber;
@@ -65,6 +69,18 @@ export class ClientQueue implements Timed {
   /** Messages waiting, in memory and in the store, without those in flight. */
   get size(): number {
     return (this.waiting?.length ?? 0) + (this.waiting0?.length ?? 0) + this.diskCount;
+  }
+
+  /** Messages that wait in memory, at most `limit`, for operators. */
+  inMemory(limit: number): Delivery[] {
+    const found: Delivery[] = [];
+    for (const from of [this.waiting, this.waiting0]) {
+      for (const delivery of from ?? []) {
+        if (found.length >= limit) return found;
+        found.push(delivery);
+      }
+    }
+    return found;
   }
 
   get offlineSize(): number {
@@ -527,17 +543,27 @@ export class ClientQueue implements Timed {
     else core.counters.queueMessageDrop++;
     if (delivery.stored !== STORED_NO) this.subscriber.erase(delivery);
     this.subscriber.tellDrop(delivery, reason);
-    if (reason === "queue_full") {
-      this.dropped++;
-      this.droppedInAll++;
-    }
+    if (reason !== "queue_full") return;
+    this.dropped++;
+    this.droppedTotal++;
+    const { nowMs } = core.wheel;
+    if (nowMs - this.dropLineAtMs < DROP_LINE_MS) return;
+    this.dropLineAtMs = nowMs;
+    this.logDropped();
   }
 
-  /** Number dropped since the last call, for one log line per burst. */
-  takeDropped(): number {
-    const dropped = this.dropped;
+  /** One line for what was dropped since the last one. */
+  logDropped(): void {
+    if (this.dropped === 0) return;
+    const { core, hookId: id } = this.subscriber;
+    core.log.limited("messages dropped", 10).warn("messages dropped, queue full", {
+      client_id: id.client_id,
+      ...(id.mountpoint === "" ? {} : { mountpoint: id.mountpoint }),
+      dropped: this.dropped,
+      waiting: this.size,
+      is_online: this.session !== undefined,
+    });
     this.dropped = 0;
-    return dropped;
   }
 
   private noteExpiry(message: Message): void {

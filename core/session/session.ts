@@ -24,7 +24,7 @@ import {
   PUBREC,
   PUBREL,
 } from "../mqtt/packets.ts";
-import { malformed, protocolError, reasonName } from "../mqtt/reason-codes.ts";
+import { malformed, protocolError, RETURN_CODES, reasonName } from "../mqtt/reason-codes.ts";
 import type { Mount, Route } from "../routing/routes.ts";
 import type { StoredWill } from "../store/types.ts";
 import { NOT_SCHEDULED, type Timed } from "../timers.ts";
@@ -106,6 +106,8 @@ export class Session implements TransportHandler, PacketSink, Timed {
   will: StoredWill | undefined;
   suppressWillOnTakeover = false;
   cleanStart = true;
+  /** PUBLISH packets received. */
+  published = 0;
   /** Seconds; 0 = never checked. */
   keepAliveS = 0;
   /** MQTT 5: what the client asked for. */
@@ -241,6 +243,7 @@ export class Session implements TransportHandler, PacketSink, Timed {
       // [MQTT-3.1.0-1] the first packet is CONNECT
       if (type !== CONNECT) throw new ConnectError(0x82, "no CONNECT", "MQTT-3.1.0-1", "none");
       if (flags !== 0) throw new ConnectError(0x81, "flags", "MQTT-2.1.3-1", "none");
+      this.core.tracer?.connecting(this, buffer, body, end);
       handleConnect(this, buffer, body, end);
       return;
     }
@@ -459,7 +462,7 @@ export class Session implements TransportHandler, PacketSink, Timed {
     if (this.keepAliveS > 0 && nowMs - this.lastInputMs >= this.keepAliveS * 1500) {
       this.core.counters.keepaliveExpired[this.versionIndex]++;
       const level = this.settings.keepaliveAsWarning ? "warn" : "info";
-      this.core.log[level]("client stayed silent beyond its keep alive", {
+      this.core.log.limited("keep alive", 10)[level]("client stayed silent beyond its keep alive", {
         client_id: this.clientId,
         keep_alive_s: this.keepAliveS,
       });
@@ -475,15 +478,14 @@ export class Session implements TransportHandler, PacketSink, Timed {
   fault(error: unknown): void {
     if (this.phase === CLOSED) return;
     if (!(error instanceof MqttError)) {
-      this.core.log.error("internal error while handling a packet", {
-        client_id: this.clientId,
-        cause: error instanceof Error ? (error.stack ?? error.message) : String(error),
-      });
+      this.core.log
+        .limited("packet fault", 1)
+        .fault("internal error while handling a packet", error, { client_id: this.clientId });
       this.end({ code: 0x80, reason: "internal error", publishWill: true });
       return;
     }
     if (error.reasonCode === 0x95) this.core.counters.invalidMsgSizeError[this.versionIndex]++;
-    this.core.log.debug("protocol violation", {
+    this.core.log.limited("protocol violation", 10).info("protocol violation", {
       client_id: this.clientId,
       peer: this.transport.peer.address,
       violation: error.message,
@@ -502,8 +504,17 @@ export class Session implements TransportHandler, PacketSink, Timed {
   }
 
   /** CONNACK with an error, then close. `code` is in the form of the session's version. */
-  refuse(code: number, properties?: Properties): void {
+  refuse(code: number, properties?: Properties, why?: string): void {
     if (this.phase === CLOSED) return;
+    if (this.phase >= CONNECTING) {
+      this.core.log.limited("client refused", 10).warn("client refused", {
+        client_id: this.clientId,
+        username: this.username,
+        peer: this.transport.peer.address,
+        reason: why ?? properties?.reasonString,
+        code: this.version === 5 ? reasonName(code) : (RETURN_CODES[code] ?? code),
+      });
+    }
     const frame = encodeConnack(
       this.version,
       { sessionPresent: false, code, properties },
@@ -539,18 +550,17 @@ export class Session implements TransportHandler, PacketSink, Timed {
     this.out.close();
     this.out.outbox.close();
     this.transport.end();
+    this.core.tracer?.ended(this);
     if (this.subscriber !== undefined) this.core.manager.detach(this, ending);
-    this.core.log.debug("session ended", {
+    const level = this.subscriber === undefined ? "debug" : "info";
+    if (!this.core.log.isEnabled(level)) return;
+    this.core.log[level]("client disconnected", {
       client_id: this.clientId,
+      ...(this.mount.name === "" ? {} : { mountpoint: this.mount.name }),
+      username: this.username,
+      peer: `${this.transport.peer.address}:${this.transport.peer.port}`,
       reason: ending.reason,
       ...(ending.code === undefined ? {} : { code: reasonName(ending.code) }),
-    });
-  }
-
-  logDropped(count: number): void {
-    this.core.log.limited("messages dropped", 10).warn("messages dropped, queue full", {
-      client_id: this.clientId,
-      dropped: count,
     });
   }
 

@@ -34,6 +34,8 @@ export class Subscriber implements Receiver, StoreQueue, Timed {
   readonly hookId: SubscriberId;
   readonly mount: Mount;
   readonly queue: ClientQueue;
+  /** Wall-clock ms when the queue was made in this process. */
+  readonly startedAtMs: number;
 
   /** Queue number in the store, 0 = nothing of this client is stored. */
   id = 0;
@@ -71,6 +73,7 @@ export class Subscriber implements Receiver, StoreQueue, Timed {
     this.hookId = { mountpoint, client_id: clientId };
     this.mount = core.router.mount(mountpoint);
     this.queue = new ClientQueue(this);
+    this.startedAtMs = core.wallMs();
   }
 
   get context(): SessionContext {

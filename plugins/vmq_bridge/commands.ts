@@ -1,5 +1,5 @@
 /** `vmq-admin bridge ...` */
-import { type PluginContext, table } from "../../core/plugin-api.ts";
+import type { PluginContext } from "../../core/plugin-api.ts";
 import type { Bridge } from "./bridge.ts";
 import type { Fleet } from "./fleet.ts";
 
@@ -23,7 +23,7 @@ export function addCommands(context: PluginContext, fleet: Fleet): void {
     path: ["bridge", "show"],
     usage: "bridge show [--name=NAME]",
     help: "all bridges: where to, what waits, what was lost, how they are",
-    run: (args) => table(HEAD, chosen(fleet, args).map(rowOf)),
+    run: (args) => ({ columns: HEAD, rows: chosen(fleet, args).map(rowOf) }),
   });
   context.command({
     path: ["bridge", "start"],
@@ -33,7 +33,7 @@ export function addCommands(context: PluginContext, fleet: Fleet): void {
       const bridges = chosen(fleet, args);
       if (!args.has("name")) return restart(bridges);
       for (const bridge of bridges) bridge.start();
-      return "Done\n";
+      return "Done";
     },
   });
   context.command({
@@ -42,7 +42,7 @@ export function addCommands(context: PluginContext, fleet: Fleet): void {
     help: "disconnects; messages wait in the bridge's queue, as far as it may hold them",
     run: (args) => {
       for (const bridge of chosen(fleet, args)) bridge.stop();
-      return "Done\n";
+      return "Done";
     },
   });
   context.command({
@@ -54,12 +54,14 @@ export function addCommands(context: PluginContext, fleet: Fleet): void {
   context.command({
     path: ["bridge", "set"],
     usage: "bridge set tcp.NAME=HOST:PORT [tcp.NAME.KEY=VALUE ...]",
+    args: [],
+    anyArgs: "tcp.NAME=HOST:PORT tcp.NAME.KEY=VALUE ...",
     help: "adds or changes bridges until the next restart; only those restart that are changed",
     run: (args) => {
       if (args.size === 0)
         throw new Error("bridge set needs tcp.NAME=HOST:PORT or tcp.NAME.KEY=VALUE");
       fleet.change(new Map([...args].map(([key, text]) => [fullKey(key), text])));
-      return "Done\n";
+      return "Done";
     },
   });
   context.command({
@@ -72,7 +74,7 @@ export function addCommands(context: PluginContext, fleet: Fleet): void {
         ({ settings: { transport, name } }) => `vmq_bridge.${transport}.${name}`,
       );
       fleet.change(new Map(heads.map((head) => [head, undefined])));
-      return "Done\n";
+      return "Done";
     },
   });
 }
@@ -82,7 +84,7 @@ function restart(bridges: readonly Bridge[]): string {
     bridge.stop();
     bridge.start();
   }
-  return "VerneMQ Bridges restarted.\n";
+  return "VerneMQ Bridges restarted.";
 }
 
 function chosen(fleet: Fleet, args: Args): Bridge[] {
@@ -101,10 +103,10 @@ function fullKey(key: string): string {
 }
 
 /** VerneMQ's columns, then ours. A bridge that is stopped has no numbers. */
-function rowOf(bridge: Bridge): string[] {
+function rowOf(bridge: Bridge): (string | number)[] {
   const { settings, state, lastError, refused, roundTripMs } = bridge;
   const isStopped = state === "stopped";
-  const number = (value: number): string => (isStopped ? "-" : String(value));
+  const number = (value: number): string | number => (isStopped ? "-" : value);
   const remarks = [
     ...(state === "connected" || isStopped ? [] : lastError === "" ? [] : [lastError]),
     ...(refused.length === 0 ? [] : [`refused: ${refused.join(" ")}`]),

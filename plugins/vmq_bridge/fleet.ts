@@ -30,8 +30,9 @@ export class Fleet {
     this.context = context;
     this.guard = guard;
     this.changed = changed;
-    context.metrics.gauge("vmq_bridge_dropped_msgs", () => this.dropped);
-    context.metrics.gauge("vmq_bridge_loops_pushed", () => this.loopsPushed);
+    const counter = { type: "counter" } as const;
+    context.metrics.gauge("vmq_bridge_dropped_msgs", () => this.dropped, counter);
+    context.metrics.gauge("vmq_bridge_loops_pushed", () => this.loopsPushed, counter);
   }
 
   private get dropped(): number {

@@ -8,8 +8,14 @@ const LEVELS = [0, 1, 2] as const;
 export function addMetrics(context: PluginContext, bridge: Bridge): () => void {
   const { counters, settings } = bridge;
   const removals: (() => void)[] = [];
-  const gauge = (name: string, read: () => number, labels?: Record<string, string>): void => {
-    removals.push(context.metrics.gauge(name, read, labels));
+  const add = (
+    type: "counter" | "gauge",
+    name: string,
+    read: () => number,
+    labels?: Record<string, string>,
+  ): void => {
+    const options = labels === undefined ? { type } : { type, labels };
+    removals.push(context.metrics.gauge(name, read, options));
   };
   const { name, transport } = settings;
   // Names of bridges may have dots and dashes, those of metrics not; tcp.x and ssl.x are two bridges.
@@ -18,8 +24,8 @@ export function addMetrics(context: PluginContext, bridge: Bridge): () => void {
   const labels = { bridge: name, transport };
   try {
     for (const qos of LEVELS) {
-      gauge(`${prefix}_vmq_bridge_publish_out_${qos}`, () => counters.out[qos]);
-      gauge(`${prefix}_vmq_bridge_publish_in_${qos}`, () => counters.in[qos]);
+      add("counter", `${prefix}_vmq_bridge_publish_out_${qos}`, () => counters.out[qos]);
+      add("counter", `${prefix}_vmq_bridge_publish_in_${qos}`, () => counters.in[qos]);
     }
   } catch {
     context.log.warn("another bridge has the same metrics names; this one has those with labels", {
@@ -28,17 +34,17 @@ export function addMetrics(context: PluginContext, bridge: Bridge): () => void {
   }
   for (const qos of LEVELS) {
     const withQos = { ...labels, qos: String(qos) };
-    gauge("vmq_bridge_publish_out", () => counters.out[qos], withQos);
-    gauge("vmq_bridge_publish_in", () => counters.in[qos], withQos);
+    add("counter", "vmq_bridge_publish_out", () => counters.out[qos], withQos);
+    add("counter", "vmq_bridge_publish_in", () => counters.in[qos], withQos);
   }
-  gauge("vmq_bridge_connected", () => (bridge.state === "connected" ? 1 : 0), labels);
-  gauge("vmq_bridge_connects", () => counters.connects, labels);
-  gauge("vmq_bridge_queue_size", () => bridge.queued, labels);
-  gauge("vmq_bridge_queue_max", () => settings.bufferMax, labels);
-  gauge("vmq_bridge_unacknowledged", () => bridge.inflight, labels);
-  gauge("vmq_bridge_dropped", () => bridge.dropped, labels);
-  gauge("vmq_bridge_loops_dropped", () => counters.loops, labels);
-  gauge("vmq_bridge_round_trip_ms", () => Math.round(bridge.roundTripMs ?? 0), labels);
+  add("gauge", "vmq_bridge_connected", () => (bridge.state === "connected" ? 1 : 0), labels);
+  add("counter", "vmq_bridge_connects", () => counters.connects, labels);
+  add("gauge", "vmq_bridge_queue_size", () => bridge.queued, labels);
+  add("gauge", "vmq_bridge_queue_max", () => settings.bufferMax, labels);
+  add("gauge", "vmq_bridge_unacknowledged", () => bridge.inflight, labels);
+  add("counter", "vmq_bridge_dropped", () => bridge.dropped, labels);
+  add("counter", "vmq_bridge_loops_dropped", () => counters.loops, labels);
+  add("gauge", "vmq_bridge_round_trip_ms", () => Math.round(bridge.roundTripMs ?? 0), labels);
   return () => {
     for (const remove of removals) remove();
   };

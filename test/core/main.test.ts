@@ -167,8 +167,15 @@ describe("vernemq console", () => {
       createLogger: (given) =>
         createLogger({
           ...given,
-          format: "text",
-          destination: { write: (line) => lines.push(line) },
+          handlers: (given.handlers ?? []).map((handler) =>
+            handler.name === "console"
+              ? {
+                  ...handler,
+                  format: "simple",
+                  sink: { write: (line) => lines.push(line), close: () => Promise.resolve() },
+                }
+              : handler,
+          ),
         }),
     });
     return { events, lines, process, exit, stderr: () => stderr };

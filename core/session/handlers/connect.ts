@@ -52,7 +52,7 @@ export function handleConnect(session: Session, buffer: Buffer, body: number, en
   session.cleanStart = packet.clean;
   const { listener } = session.transport;
   if (!listener.allowedProtocolVersions.includes(packet.level)) {
-    session.refuse(session.version === 5 ? 0x84 : 1);
+    session.refuse(session.version === 5 ? 0x84 : 1, undefined, "protocol version not allowed");
     return;
   }
   const progress: Progress = { packet, connack: {}, throttleMs: 0 };
@@ -86,14 +86,14 @@ function checkClientId(session: Session, progress: Progress): void {
   if (packet.clientId === "") {
     // [MQTT-3.1.3-6] 3.1 needs an id; [MQTT-3.1.3-8] 3.1.1 only without Clean Session.
     if (!isV5 && (session.version === 3 || !packet.clean)) {
-      session.refuse(2);
+      session.refuse(2, undefined, "no client identifier");
       return;
     }
     session.clientId = `anon-${randomBytes(21).toString("base64url")}`;
     session.hookId = { mountpoint: session.mount.name, client_id: session.clientId };
     if (isV5) progress.connack.assignedClientIdentifier = session.clientId;
   } else if (Buffer.byteLength(packet.clientId) > session.settings.maxClientIdSize) {
-    session.refuse(isV5 ? 0x85 : 2);
+    session.refuse(isV5 ? 0x85 : 2, undefined, "client identifier above max_client_id_size");
     return;
   }
   register(session, progress);
@@ -216,18 +216,14 @@ function applyProperties(session: Session, progress: Progress, given: HookProper
 }
 
 function refuseRegistration(session: Session, error: HookError): void {
-  session.core.log.limited("register refused", 10).info("client refused", {
-    client_id: session.clientId,
-    username: session.username,
-    peer: session.transport.peer.address,
-    reason: typeof error === "object" ? String(error.reason_code) : String(error),
-  });
+  const why = typeof error === "object" ? String(error.reason_code) : String(error);
   if (session.version < 5) {
-    session.refuse(error === "plugin_error" ? 3 : error === "invalid_credentials" ? 4 : 5);
+    const code = error === "plugin_error" ? 3 : error === "invalid_credentials" ? 4 : 5;
+    session.refuse(code, undefined, why);
     return;
   }
   if (error === "plugin_error") {
-    session.refuse(0x83);
+    session.refuse(0x83, undefined, why);
     return;
   }
   // A bare name is a reason of VerneMQ, not a reason code: 0x86, whatever it is.
@@ -237,6 +233,7 @@ function refuseRegistration(session: Session, error: HookError): void {
   session.refuse(
     code !== undefined && code >= 0x80 && isServerReasonCode(CONNACK, code) ? code : 0x86,
     typeof error === "object" ? refusalProperties(error) : undefined,
+    why,
   );
 }
 
@@ -260,7 +257,7 @@ function checkWill(session: Session, progress: Progress): void {
   }
   const asked = storedWill(session, will);
   if (typeof asked === "number") {
-    session.refuse(session.version === 5 ? asked : 5);
+    session.refuse(session.version === 5 ? asked : 5, undefined, "will not possible");
     return;
   }
   const { message } = asked;
@@ -280,7 +277,7 @@ function checkWill(session: Session, progress: Progress): void {
         : applyPublishModifiers(session, message, changes, true);
     if (!changed) {
       core.counters.publishAuthError[session.versionIndex]++;
-      session.refuse(session.version === 5 ? 0x87 : 5);
+      session.refuse(session.version === 5 ? 0x87 : 5, undefined, "will not authorized");
       return;
     }
     const properties = changes?.properties;
@@ -440,11 +437,23 @@ function accept(session: Session, sessionPresent: boolean, progress: Progress): 
   session.phase = CONNECTED;
   if (session.enhancedAuth !== undefined) session.enhancedAuth.proceed = undefined;
   session.startDeadlines();
-  session.core.log.debug("client connected", {
-    client_id: session.clientId,
-    peer: session.transport.peer.address,
-    protocol: session.level,
-  });
+  logConnected(session, sessionPresent);
   session.out.open();
   if (progress.throttleMs > 0) session.pauseFor(progress.throttleMs);
+}
+
+/** One line for each client; not even its fields are made where nobody reads it. */
+function logConnected(session: Session, sessionPresent: boolean): void {
+  const { core, transport } = session;
+  if (!core.log.isEnabled("info")) return;
+  core.log.info("client connected", {
+    client_id: session.clientId,
+    ...(session.mount.name === "" ? {} : { mountpoint: session.mount.name }),
+    username: session.username,
+    peer: `${transport.peer.address}:${transport.peer.port}`,
+    listener: `${transport.listener.kind}.${transport.listener.name}`,
+    protocol: session.level,
+    keep_alive_s: session.keepAliveS,
+    session_present: sessionPresent,
+  });
 }

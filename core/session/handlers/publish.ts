@@ -63,6 +63,7 @@ export class AskedPublish {
   takeEffect(): void {
     const { session, route, message, answer, newAlias } = this;
     decide(session, route, message, answer, newAlias, this.verdict as Verdict<PublishChange>);
+    timed(session, message);
   }
 }
 
@@ -139,8 +140,12 @@ export function handlePublish(
   // Acknowledged at once, so not before those under way [MQTT-4.6.0-2].
   if (route.isReserved && session.askedCount > 0) return false;
   session.core.counters.publishReceived[isV5 ? 1 : 0]++;
+  session.published++;
+  session.core.topicCounts?.note(session.mount.name, route.topic);
 
-  const isPlain = header === 0x30 && layout !== FRAME_NONE && properties === undefined;
+  const { publishTimer, wheel } = session.core;
+  const isTimed = publishTimer.isDue(wheel.nowMs);
+  const isPlain = !isTimed && header === 0x30 && layout !== FRAME_NONE && properties === undefined;
   if (isPlain && session.askedCount === 0 && isRunnable(session, route)) {
     joinRun(session, route, layout, buffer, start, end, at);
     return true;
@@ -164,6 +169,7 @@ export function handlePublish(
     acknowledge(session, qos === 2 ? packetId | QOS2 : packetId, isV5 ? 0x90 : 0);
     return true;
   }
+  if (isTimed) publishTimer.begin(message, wheel.refresh());
   const answer = qos === 2 ? packetId | QOS2 : packetId;
   authorise(session, route, message, answer, topicBytes === 0 ? 0 : alias);
   return true;
@@ -297,6 +303,7 @@ function authorise(
   if (!session.chainSet.isAsked(chain) && session.askedCount === 0) {
     if (newAlias !== 0) learnAlias(session, newAlias, route);
     accept(session, route, message, answer, 0);
+    timed(session, message);
     return;
   }
   const isAsked = session.chainSet.isAsked(chain);
@@ -321,6 +328,7 @@ function settle(
   if (!isPromise(verdict)) {
     if (session.askedCount === 0) {
       decide(session, route, message, answer, newAlias, verdict as Verdict<PublishChange>);
+      timed(session, message);
       return;
     }
     message.own();
@@ -341,6 +349,15 @@ function settle(
   );
 }
 
+/** Who publishes: a session, or a client that a plugin speaks for. */
+type Publisher = Pick<Session, "core" | "clientId">;
+
+/** The message has been routed or refused. */
+function timed(session: Session, message: Message): void {
+  const { publishTimer, wheel } = session.core;
+  if (publishTimer.isTiming(message)) publishTimer.end(wheel.refresh());
+}
+
 function decide(
   session: Session,
   route: Route,
@@ -355,7 +372,7 @@ function decide(
   } else if (typeof verdict === "object" && "ok" in verdict) {
     const changed = applyPublishModifiers(session, message, verdict.ok);
     if (changed === undefined) {
-      refuse(session, answer, { reason_code: 0x83 });
+      refuse(session, route, answer, { reason_code: 0x83 });
       return;
     }
     const mount = session.core.router.mount(changed.mountpoint);
@@ -363,7 +380,7 @@ function decide(
     if (newAlias !== 0) learnAlias(session, newAlias, newRoute);
     accept(session, newRoute, changed, answer, verdict.ok.throttle ?? 0);
   } else {
-    refuse(session, answer, verdict === "next" ? "next" : verdict.error);
+    refuse(session, route, answer, verdict === "next" ? "next" : verdict.error);
   }
 }
 
@@ -377,7 +394,7 @@ function learnAlias(session: Session, alias: number, route: Route): void {
  * a will counts from its publication: the caller keeps it.
  */
 export function applyPublishModifiers(
-  session: Session,
+  session: Publisher,
   message: Message,
   change: PublishChange,
   isWill = false,
@@ -413,7 +430,7 @@ export function applyPublishModifiers(
   );
 }
 
-function badModifier(session: Session, field: string, why: string): undefined {
+function badModifier(session: Publisher, field: string, why: string): undefined {
   session.core.log.limited(`modifier ${field}`, 10).warn("modifier of a publish hook refused", {
     client_id: session.clientId,
     field,
@@ -471,11 +488,13 @@ function accept(
 }
 
 /** What a client gets for a publish that is not allowed (mqtt.md, section 7.2). */
-function refuse(session: Session, answer: number, why: HookError): void {
+function refuse(session: Session, route: Route, answer: number, why: HookError): void {
   const { core, settings } = session;
   core.counters.publishAuthError[session.versionIndex]++;
-  core.log.limited("publish refused", 10).info("publish refused", {
+  core.log.limited("publish refused", 10).warn("publish refused", {
     client_id: session.clientId,
+    peer: session.transport.peer.address,
+    topic: route.topic,
     reason: typeof why === "object" ? String(why.reason_code ?? "not_authorized") : String(why),
   });
   if (session.version < 5) {

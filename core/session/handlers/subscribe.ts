@@ -9,7 +9,7 @@ import {
   type SubscribePacket,
   type SubscriptionRequest,
 } from "../../mqtt/packets.ts";
-import { reasonCodeOf } from "../../mqtt/reason-codes.ts";
+import { reasonCodeOf, reasonName } from "../../mqtt/reason-codes.ts";
 import { hasWildcard, parseShared, validateFilter } from "../../mqtt/topics.ts";
 import { stringFault } from "../../mqtt/utf8.ts";
 import type { Subscription } from "../../routing/subscription.ts";
@@ -91,15 +91,11 @@ function decide(session: Session, packet: SubscribePacket, verdict: unknown): vo
   }
   session.core.counters.subscribeAuthError[session.versionIndex]++;
   const error = answer === "next" ? "next" : answer.error;
-  session.core.log.limited("subscribe refused", 10).info("subscribe refused", {
-    client_id: session.clientId,
-    filters: packet.subscriptions.map((each) => each.filter).slice(0, 5),
-    reason: typeof error === "object" ? String(error.reason_code) : String(error),
-  });
   const code = refusalCode(error);
   const refused = packet.subscriptions.map(() => ({ refused: code }));
   const text = typeof error === "object" ? errorText(error) : undefined;
-  subscribe(session, packet, refused, text === undefined ? undefined : { reasonString: text });
+  const why = typeof error === "object" ? String(error.reason_code) : String(error);
+  subscribe(session, packet, refused, text === undefined ? undefined : { reasonString: text }, why);
 }
 
 /** Refusals a SUBACK may carry [MQTT-3.9.3-2], and 0x85, which VerneMQ passes on too. */
@@ -219,6 +215,7 @@ function subscribe(
   packet: SubscribePacket,
   decisions: readonly Decision[],
   properties: Properties | undefined,
+  why?: string,
 ): void {
   const { core } = session;
   const subscriber = session.subscriber as Subscriber;
@@ -256,6 +253,7 @@ function subscribe(
     made.push({ subscription, isNew });
     return subscription.qos;
   });
+  logRefused(session, packet, codes, why);
   tellSubscribed(session, packet, made);
   session.out.after(batch, () => {
     const frame = encodeSuback(
@@ -269,6 +267,25 @@ function subscribe(
     if (frame !== undefined) session.out.outbox.append(frame);
     core.counters.subackSent[session.versionIndex]++;
     sendRetained(session, made);
+  });
+}
+
+function logRefused(
+  session: Session,
+  { subscriptions }: SubscribePacket,
+  codes: readonly number[],
+  why: string | undefined,
+): void {
+  const first = codes.findIndex((code) => code >= 0x80);
+  if (first < 0) return;
+  session.core.log.limited("subscribe refused", 10).warn("subscribe refused", {
+    client_id: session.clientId,
+    peer: session.transport.peer.address,
+    filters: subscriptions
+      .filter((_, i) => (codes[i] ?? 0) >= 0x80)
+      .map(({ filter }) => filter)
+      .slice(0, 5),
+    reason: why ?? reasonName(codes[first] ?? 0x80),
   });
 }
 

@@ -65,6 +65,8 @@ export interface EmbeddedStoreOptions {
   onDamaged?: (key: string, reason: string) => void;
   /** LevelDB found its own files damaged; they are being repaired, what is lost is unknown. */
   onRepair?: (cause: unknown) => void;
+  /** A group commit took so long. */
+  onWritten?: (ms: number) => void;
   /** For tests: waits before another attempt to write. */
   wait?: (ms: number) => Promise<void>;
   /** For tests: the database engine. */
@@ -111,7 +113,11 @@ export class EmbeddedStore implements Store {
           isRemoved: (queueId) => this.#removal.has(queueId),
         });
       },
-      write: (encoded) => this.#database.write(encoded),
+      write: async (encoded) => {
+        const startMs = performance.now();
+        await this.#database.write(encoded);
+        options.onWritten?.(performance.now() - startMs);
+      },
       settle: (batch) => this.#bodies.unpin(batch.bodies),
       onCommit: (batch) => this.onCommit?.(batch),
       onError: (error) => this.onError?.(error),

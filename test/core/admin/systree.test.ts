@@ -1,6 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { aggregate, collectSeries } from "../../../core/admin/metrics.ts";
-import { publishSystree, type SystreeOptions } from "../../../core/admin/systree.ts";
+import { publishSystree, type SystreeOptions, systreeValues } from "../../../core/admin/systree.ts";
 import { settle, texts, World } from "../session/world.ts";
 
 const OPTIONS: SystreeOptions = {
@@ -22,7 +21,7 @@ describe("$SYS", () => {
     const { world, round } = await setUp();
     const client = await world.connect("c");
     await client.subscribe({ filter: "$SYS/#", qos: 2 });
-    const expected = [...aggregate(collectSeries(world.core))];
+    const expected = [...systreeValues(world.core)];
     round();
     await settle();
     const got = client.take("publish");

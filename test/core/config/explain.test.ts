@@ -2,9 +2,9 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { checkConfig, describeKey, fileSyntax, showConfig } from "../../../core/config/explain.ts";
+import { checkConfig, describeKey, showConfig } from "../../../core/config/explain.ts";
 import type { LoadOptions } from "../../../core/config/load.ts";
-import { parseValue } from "../../../core/config/parse.ts";
+import { fileSyntax, parseValue } from "../../../core/config/parse.ts";
 
 let folder: string;
 beforeEach(() => {
@@ -104,8 +104,8 @@ describe("config describe", () => {
     expect(listener).toContain("changes:   with a restart\n");
     expect(listener).toContain("effective: unset\n");
     expect(listener).toContain("example:   127.0.0.1:1883\n");
-    expect(describeKey(options(""), "graphite_host").stdout).toContain(
-      "not supported yet (Graphite)",
+    expect(describeKey(options(""), "message_store_plugin").stdout).toContain(
+      "not supported yet (another message store)",
     );
   });
 

@@ -338,6 +338,6 @@ describe("statistics", () => {
 
   function samples({ registry }: ReturnType<typeof rig>): number {
     const own = registry.stats().find((one) => one.hook === "auth_on_publish");
-    return own?.stats.latency.reduce((sum, count) => sum + count, 0) ?? 0;
+    return own?.stats.latency.counts.reduce((sum, count) => sum + count, 0) ?? 0;
   }
 });

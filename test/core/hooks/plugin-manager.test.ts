@@ -69,9 +69,9 @@ describe("settings of a plugin", () => {
 
   it("are typed values with defaults, and change while the broker runs", async () => {
     const broker = await start({ ...on(folder(files)), "mine.mode": "b" });
-    expect(await admin(broker, "mine")).toBe('{"level":3,"mode":"b"}');
+    expect(await admin(broker, "mine")).toBe('{"level":3,"mode":"b"}\n');
     broker.set("mine.level", "7");
-    expect(await admin(broker, "mine")).toBe('{"level":7,"mode":"b"}');
+    expect(await admin(broker, "mine")).toBe('{"level":7,"mode":"b"}\n');
     expect(() => broker.set("mine.level", "10")).toThrow("from 1 to 9");
     expect(() => broker.set("mine.mode", "a")).toThrow("not settable");
   });
@@ -91,7 +91,7 @@ describe("settings of a plugin", () => {
     const off = { "plugins.mine": "off", "plugins.mine.path": dir, "mine.level": "8" };
     const broker = await start(off);
     await broker.plugins.enable("mine");
-    expect(await admin(broker, "mine")).toBe('{"level":8}');
+    expect(await admin(broker, "mine")).toBe('{"level":8}\n');
     const bad = await start({ ...off, "mine.level": "88" });
     await expect(bad.plugins.enable("mine")).rejects.toThrow("mine.level");
     expect(bad.plugins.show()).toEqual([]);
@@ -115,9 +115,10 @@ describe("plugins at start", () => {
     expect(await admin(broker, "plugin disable --name=a")).toBe("Done\n");
     expect(await admin(broker, "plugin enable --name=a")).toBe("Done\n");
     expect(order()).toEqual(["z", "b", "a"]);
-    const shown = await admin(broker, "plugin show --hook=auth_on_publish");
-    expect(shown).toMatch(/Plugin .* Type .* Hook\(s\) .* M:F\/A .* Priority .* Source/);
-    expect(shown).toContain("z:auth_on_publish/1");
+    const shown = await admin(broker, "plugin show --chain --hook=auth_on_publish");
+    for (const name of ["Hook", "Plugin", "Answered by", "Priority", "Source"]) {
+      expect(shown).toContain(name);
+    }
     expect(shown).toContain(join(dir, "z.ts"));
     expect(shown).not.toContain("auth_on_publish_m5");
   });
@@ -226,7 +227,7 @@ describe("changes while the broker runs", () => {
 
   it("H-12 refuses to enable a plugin twice", async () => {
     const broker = await start({}, [definePlugin({ name: "mine", hooks: {} })]);
-    expect(await admin(broker, "plugin enable --name=mine --path=x")).toContain(
+    expect(await admin(broker, "plugin enable --name=mine")).toContain(
       "Can't enable plugin: mine due to already_enabled",
     );
     expect(await admin(broker, "plugin enable")).toContain("Incomplete plugin specification");

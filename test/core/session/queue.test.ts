@@ -195,8 +195,18 @@ describe("max_online_messages", () => {
     world.publishSeries("t", 1, 500, { qos: 1 });
     await client.receive(2);
     const lines = world.logLines.filter(({ msg }) => String(msg).startsWith("messages dropped"));
-    expect(lines).toHaveLength(1);
-    expect(lines[0]).toMatchObject({ client_id: "c", dropped: 498 });
+    expect(lines).toMatchObject([
+      { client_id: "c", dropped: 1, is_online: true },
+      { client_id: "c", dropped: 497 },
+    ]);
+  });
+
+  it("logs drops of a client that is away", async () => {
+    const world = await openWorld({ settings: { maxOfflineMessages: 1 } });
+    await absent(world);
+    world.publishSeries("t", 1, 3, { qos: 1 });
+    const lines = world.logLines.filter(({ msg }) => String(msg).startsWith("messages dropped"));
+    expect(lines).toMatchObject([{ client_id: "c", dropped: 1, is_online: false }]);
   });
 });
 

@@ -289,7 +289,7 @@ describe("faults", () => {
     client.session.fault(new TypeError("a bug"));
     await turn();
     expect(client.packets.at(-1)).toMatchObject({ type: "disconnect", code: 0x80 });
-    expect(world.logLines.filter(({ level }) => level === "error")).toHaveLength(1);
+    expect(world.logLines.filter(({ level }) => level === "critical")).toHaveLength(1);
     expect(other.isEnded).toBe(false);
   });
 

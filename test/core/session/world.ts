@@ -16,6 +16,7 @@ import { Commits } from "../../../core/session/commits.ts";
 import type { Core } from "../../../core/session/core.ts";
 import { SessionManager } from "../../../core/session/manager.ts";
 import { Flusher } from "../../../core/session/outbox.ts";
+import { PublishTimer } from "../../../core/session/publish-timer.ts";
 import { Session } from "../../../core/session/session.ts";
 import { type SessionSettings, sessionSettings } from "../../../core/session/settings.ts";
 import type { Subscriber } from "../../../core/session/subscriber.ts";
@@ -217,13 +218,15 @@ export class World {
       overlappingOnce: options.overlappingOnce === true,
       random,
     });
+    const wheel = new ManualWheel();
     const core = {
       store,
       cluster: singleNode("test@127.0.0.1"),
       router,
       hooks,
       counters,
-      wheel: new ManualWheel(),
+      wheel,
+      publishTimer: new PublishTimer(counters.publishLatency, wheel.nowMs),
       early: new Set<Session>(),
       flusher: new Flusher(),
       commits: new Commits(store),
@@ -232,6 +235,8 @@ export class World {
         format: "json",
         destination: { write: (line) => this.logLines.push(JSON.parse(line)) },
       }),
+      tracer: undefined,
+      topicCounts: undefined,
       settings: { ...defaultSettings(), ...options.settings },
       random,
       wallMs: () => this.wallMs,

@@ -191,7 +191,7 @@ describe.skipIf(!hasMosquitto || !hasPasswd)("a bridge with a wrong password", (
     );
     await broker.control("bridge", "set", "tcp.br0.password=right-secret");
     await waitFor("connected", async () =>
-      (await broker.control("bridge", "show")).includes("│ connected"),
+      (await broker.control("bridge", "show")).includes("| connected"),
     );
     expect(broker.output + (await broker.control("bridge", "show"))).not.toContain("secret");
   }, 60_000);

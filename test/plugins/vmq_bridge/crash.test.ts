@@ -11,7 +11,7 @@ const BUFFERED = { max_outgoing_buffered_messages: "1000000", restart_timeout: "
 async function connected(broker: BrokerProcess): Promise<void> {
   await waitFor(
     "the bridge is connected",
-    async () => (await broker.control("bridge", "show")).includes("│ connected"),
+    async () => (await broker.control("bridge", "show")).includes("| connected"),
     20_000,
   );
 }

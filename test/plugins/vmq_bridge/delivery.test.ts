@@ -281,7 +281,7 @@ describe("outgoing messages of a bridge", () => {
     const link = await remote.next();
     await link.accept();
     await waitFor("connected", async () =>
-      (await broker.control("bridge", "show")).includes("connected"),
+      (await broker.control("bridge", "show")).includes("| connected"),
     );
     const near = await client(broker.port);
     for (const payload of numbers(1, 20)) await near.publish("a", payload, { qos: 1 });

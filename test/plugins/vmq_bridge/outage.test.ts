@@ -101,7 +101,7 @@ describe("ten seconds of outage in traffic", () => {
         settings: { ...UNBOUNDED, ...bridgeTo(far.port, { ...RULES, mqtt_version: "4" }) },
       });
       await waitFor("connected", async () =>
-        (await near.control("bridge", "show")).includes("│ connected"),
+        (await near.control("bridge", "show")).includes("| connected"),
       );
       const all = [new Traffic("out", near.port, far.port), new Traffic("in", far.port, near.port)];
       const [out, into] = all as [Traffic, Traffic];

@@ -179,17 +179,11 @@ export function bridged(
 
 /** `bridge show` as rows by column. */
 export async function show(broker: Broker, name = "br0"): Promise<Record<string, string>> {
-  const { stdout } = await broker.control("bridge", ["show", `--name=${name}`]);
-  const [head = [], row = []] = stdout
-    .split("\n")
-    .filter((line) => line.startsWith("│"))
-    .map((line) =>
-      line
-        .split("│")
-        .slice(1, -1)
-        .map((cell) => cell.trim()),
-    );
-  return Object.fromEntries(head.map((column, at) => [column, row[at] ?? ""]));
+  const { stdout } = await broker.control("bridge", ["show", `--name=${name}`, "--format=json"]);
+  const { table } = JSON.parse(stdout) as { table: Record<string, unknown>[] };
+  return Object.fromEntries(
+    Object.entries(table[0] ?? {}).map(([column, value]) => [column, String(value)]),
+  );
 }
 
 export async function state(broker: Broker, wanted: string, name = "br0"): Promise<void> {

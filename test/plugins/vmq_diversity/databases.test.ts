@@ -261,6 +261,17 @@ describe("TLS verifies the server by its CA, not without it, and not by another 
     },
     120_000,
   );
+
+  it.skipIf(!hasMongo())(
+    "mongodb",
+    async () => {
+      const folder = certificateFor("root");
+      const server = await startMongo("test", [`${folder}/cert.pem`, `${folder}/key.pem`]);
+      const answer = 'mongodb.insert(pool, "c", { a = 1 })';
+      await check("mongodb", `port = ${server.port}, database = "db"`, answer, folder);
+    },
+    120_000,
+  );
 });
 
 describe.skipIf(!hasMariadb()).each(["mysql", "mysql2"])("%s", (provider) => {

@@ -72,12 +72,15 @@ export async function startMariadb(
           "--auth-root-authentication-method=normal",
         ],
         "--skip-test-db",
+        // Of its own: in the common one two servers take each other's temporary tables.
+        `--tmpdir=${folder}`,
       ]);
     },
     arguments: (port, folder) => [
       ...["--no-defaults", `--datadir=${folder}/data`, `--port=${port}`],
       ...[`--socket=${folder}/s.sock`, "--bind-address=127.0.0.1", "--skip-log-bin"],
       ...[
+        `--tmpdir=${folder}`,
         "--innodb-flush-log-at-trx-commit=2",
         "--innodb-buffer-pool-size=32M",
         "--skip-name-resolve",
@@ -139,13 +142,16 @@ const MONGO = join(import.meta.dirname, "mongo");
 
 /**
  * A server that speaks MongoDB's protocol: FerretDB, built once per machine with Go (Debian has no
- * MongoDB).
+ * MongoDB). With files of a certificate and its key it speaks TLS.
  */
-export function startMongo(scope: Scope = "file"): Promise<Service> {
+export function startMongo(
+  scope: Scope = "file",
+  certificate: readonly string[] = [],
+): Promise<Service> {
   return startService({
     ...{ package: "golang", command: mongoBinary(), scope },
     prepare: (folder) => mkdirSync(join(folder, "data")),
-    arguments: (port, folder) => [`127.0.0.1:${port}`, join(folder, "data")],
+    arguments: (port, folder) => [...[`127.0.0.1:${port}`, join(folder, "data"), ...certificate]],
   });
 }
 

@@ -1,5 +1,6 @@
 // A server that speaks MongoDB's wire protocol, for tests: FerretDB with its SQLite backend.
-// Arguments: the address to listen on and the folder for its data. Ends with its standard input.
+// Arguments: the address to listen on, the folder for its data and, for TLS, files of its certificate and key.
+// Ends with its standard input.
 package main
 
 import (
@@ -13,11 +14,17 @@ import (
 )
 
 func main() {
-	if len(os.Args) != 3 {
-		log.Fatal("usage: mongo ADDRESS FOLDER")
+	var listener ferretdb.ListenerConfig
+	switch len(os.Args) {
+	case 3:
+		listener.TCP = os.Args[1]
+	case 5:
+		listener.TLS, listener.TLSCertFile, listener.TLSKeyFile = os.Args[1], os.Args[3], os.Args[4]
+	default:
+		log.Fatal("usage: mongo ADDRESS FOLDER [CERTIFICATE KEY]")
 	}
 	server, err := ferretdb.New(&ferretdb.Config{
-		Listener:  ferretdb.ListenerConfig{TCP: os.Args[1]},
+		Listener:  listener,
 		Logger:    slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError})),
 		Handler:   "sqlite",
 		SQLiteURL: "file:" + os.Args[2] + "/",
