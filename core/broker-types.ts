@@ -75,10 +75,14 @@ export interface Broker {
   disablePlugin(name: string): boolean;
   /** Plugins as `vmq-admin plugin` handles them. */
   readonly plugins: PluginControl;
-  /** Runs an admin command as typed after `vmq-admin`. */
+  /**
+   * Runs an admin command as typed after `vmq-admin`. One that goes on until it is interrupted, such as
+   * `trace client`, needs `say` for what it tells and a `signal` that ends it.
+   */
   control(
     command: string,
     args: readonly string[],
+    options?: { readonly say?: (text: string) => void; readonly signal?: AbortSignal },
   ): Promise<{ exit: number; stdout: string; stderr: string }>;
   /** Stops listening, DISCONNECT 0x8B to v5 clients, flushes and closes the store. */
   close(): Promise<void>;

@@ -135,6 +135,8 @@ class RunningBroker implements Broker {
       early: new Set<Session>(),
       commits: new Commits(this.store),
       log,
+      tracer: undefined,
+      topicCounts: undefined,
       settings: sessionSettings(config),
       random: Math.random,
       wallMs: Date.now,

@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
 import { READY } from "./admin/background.ts";
-import { type ControlAnswer, startControlServer } from "./admin/control.ts";
+import { type ControlAnswer, type ControlLine, startControlServer } from "./admin/control.ts";
 import { claimDataDir } from "./admin/pid-file.ts";
 import { watchPlugins } from "./admin/plugin-watch.ts";
 import type { PluginControl } from "./broker-types.ts";
@@ -15,7 +15,7 @@ import { configuredHandlers } from "./logging/configured.ts";
 /** What this file needs of a broker. */
 export interface RunningBroker {
   /** Runs an admin command as typed after `vmq-admin`. */
-  control(command: string, args: readonly string[]): Promise<ControlAnswer>;
+  control(command: string, args: readonly string[], line?: ControlLine): Promise<ControlAnswer>;
   /** Stops listening, tells the clients, flushes and closes the store. */
   close(): Promise<void>;
   readonly plugins?: Pick<PluginControl, "reload">;
@@ -90,10 +90,10 @@ async function runClaimed(
     if (config.isFirstRun) logger.warn(firstRunLine(config));
     const stopped = stopSignal(options);
     const broker = await options.build({ config, logger, plugins: loaded.plugins });
-    const control = await startControlServer(config.dataDir, async ({ command, args }) =>
+    const control = await startControlServer(config.dataDir, async ({ command, args }, line) =>
       command === "ping" && args.length === 0
         ? { exit: 0, stdout: "pong\n", stderr: "" }
-        : await broker.control(command, args),
+        : await broker.control(command, args, line),
     ).catch(async (error: unknown) => {
       await broker.close();
       throw error;

@@ -1,6 +1,7 @@
 import type { PluginCommand } from "../hooks/define-plugin.ts";
 import type { Command } from "./command.ts";
 import { apiKeyCommands } from "./commands/api-key.ts";
+import { completionCommands } from "./commands/completion.ts";
 import { listenerCommands } from "./commands/listener.ts";
 import { logCommands } from "./commands/log.ts";
 import { metricsCommands } from "./commands/metrics.ts";
@@ -10,6 +11,9 @@ import { queueCommands } from "./commands/queue.ts";
 import { retainCommands } from "./commands/retain.ts";
 import { sessionCommands } from "./commands/session.ts";
 import { settingCommands } from "./commands/settings.ts";
+import { tlsCommands } from "./commands/tls.ts";
+import { topCommands } from "./commands/top.ts";
+import { traceCommands } from "./commands/trace.ts";
 import { pluginCommand } from "./plugin-adapter.ts";
 import { Registry } from "./registry.ts";
 import type { AdminTarget } from "./target.ts";
@@ -27,10 +31,15 @@ export function commandRegistry(target: AdminTarget): Registry {
     ...apiKeyCommands(target),
     ...settingCommands(target),
     ...logCommands(target),
+    ...tlsCommands(target),
+    ...traceCommands(target),
+    ...topCommands(target),
+    ...completionCommands(),
   ];
   return new Registry(
     own,
     ofPlugins(() => target.broker.plugins.commands()),
+    () => [...target.config.entries()].map(({ key }) => key),
   );
 }
 

@@ -18,7 +18,26 @@ export interface ControlAnswer {
   readonly stderr: string;
 }
 
-export type ControlHandler = (request: ControlRequest) => Promise<ControlAnswer>;
+/** The way back to the client while a command runs. */
+export interface ControlLine {
+  /** Sends a text at once. */
+  readonly say: (text: string) => void;
+  /** Aborted when the client is gone, or does not read what it asked for. */
+  readonly signal: AbortSignal;
+}
+
+export type ControlHandler = (request: ControlRequest, line: ControlLine) => Promise<ControlAnswer>;
+
+/** How a command is sent. */
+export interface SendOptions {
+  /** The broker's socket, when it is not the one of the data directory. */
+  readonly socket?: string;
+  /**
+   * Gets the texts of a command that goes on, such as `trace client`, and the first pieces of a long
+   * answer; without it all of that is in the answer.
+   */
+  readonly say?: (text: string) => void;
+}
 
 export interface ControlServer {
   readonly path: string;
@@ -32,6 +51,10 @@ const SOCKET_PATH_MAX = 100;
 const REQUEST_BYTES_MAX = 1024 * 1024;
 /** A connection that asks nothing is closed. */
 const IDLE_MS = 60_000;
+/** Longest piece of an answer. */
+const PIECE_CHARS = 256 * 1024;
+/** Texts that a client has not read; with more it is cut off. */
+const UNREAD_BYTES_MAX = 4 * 1024 * 1024;
 
 /** Where the broker of a data directory listens for commands. */
 export function controlSocketPath(dataDir: string): string {
@@ -75,20 +98,34 @@ export async function startControlServer(
 }
 
 /** Sends one command to the broker of a data directory. Throws NODE_NOT_RUNNING when none answers. */
-export function sendControl(dataDir: string, request: ControlRequest): Promise<ControlAnswer> {
+export function sendControl(
+  dataDir: string,
+  request: ControlRequest,
+  options: SendOptions = {},
+): Promise<ControlAnswer> {
   return new Promise((answer, fail) => {
-    const socket = createConnection(controlSocketPath(dataDir));
+    const socket = createConnection(options.socket ?? controlSocketPath(dataDir));
     let received = "";
+    let said = "";
+    const keep = (text: string): void => {
+      said += text;
+    };
+    const say = options.say ?? keep;
     socket.setEncoding("utf8");
     socket.on("connect", () => socket.write(`${JSON.stringify(request)}\n`));
     socket.on("data", (text: string) => {
-      received += text;
-      const end = received.indexOf("\n");
-      if (end < 0) return;
-      socket.destroy();
-      const parsed = readJson(received.slice(0, end));
-      if (isAnswer(parsed)) answer(parsed);
-      else fail(new NautilusError("INTERNAL", { where: "control socket", reason: "no answer" }));
+      const lines = (received + text).split("\n");
+      received = lines.pop() ?? "";
+      for (const line of lines) {
+        const parsed = readJson(line);
+        if (isSaying(parsed)) say(parsed.say);
+        else {
+          socket.destroy();
+          if (isAnswer(parsed)) answer({ ...parsed, stdout: said + parsed.stdout });
+          else
+            fail(new NautilusError("INTERNAL", { where: "control socket", reason: "no answer" }));
+        }
+      }
     });
     socket.on("error", (error) => fail(new NautilusError("NODE_NOT_RUNNING", {}, error)));
     // After an answer this changes nothing: the promise is settled.
@@ -127,8 +164,18 @@ function listenPrivately(server: Server, path: string): Promise<void> {
 function serve(socket: Socket, handler: ControlHandler): void {
   let received = "";
   let last: Promise<void> = Promise.resolve();
+  const gone = new AbortController();
+  const line: ControlLine = {
+    say: (text) => {
+      if (socket.destroyed) return;
+      if (socket.writableLength > UNREAD_BYTES_MAX) socket.destroy();
+      else socket.write(`${JSON.stringify({ say: text })}\n`);
+    },
+    signal: gone.signal,
+  };
   socket.setEncoding("utf8");
   socket.setTimeout(IDLE_MS, () => socket.destroy());
+  socket.on("close", () => gone.abort());
   // A client that goes away early is its own business.
   socket.on("error", () => socket.destroy());
   socket.on("data", (text: string) => {
@@ -136,20 +183,47 @@ function serve(socket: Socket, handler: ControlHandler): void {
     const lines = received.split("\n");
     received = lines.pop() ?? "";
     if (received.length > REQUEST_BYTES_MAX) socket.destroy();
-    for (const line of lines) {
+    for (const text of lines) {
       last = last.then(async () => {
-        const answer = await answerLine(line, handler);
-        if (!socket.destroyed) socket.write(`${JSON.stringify(answer)}\n`);
+        // However long it takes: a trace may see nothing for an hour.
+        socket.setTimeout(0);
+        const answer = await answerLine(text, handler, line);
+        if (socket.destroyed) return;
+        socket.setTimeout(IDLE_MS);
+        const rest = await sayLong(socket, answer.stdout);
+        socket.write(`${JSON.stringify({ ...answer, stdout: rest })}\n`);
       });
     }
   });
 }
 
-async function answerLine(line: string, handler: ControlHandler): Promise<ControlAnswer> {
-  const request = readJson(line);
+/** A long text goes piece by piece, as the client takes it; gives the last piece. */
+async function sayLong(socket: Socket, text: string): Promise<string> {
+  let at = 0;
+  while (text.length - at > PIECE_CHARS && !socket.destroyed) {
+    let end = at + PIECE_CHARS;
+    // The two halves of a character stay together.
+    if (/[\ud800-\udbff]/.test(text[end - 1] ?? "")) end--;
+    if (!socket.write(`${JSON.stringify({ say: text.slice(at, end) })}\n`)) {
+      await new Promise<void>((done) => {
+        socket.once("drain", done);
+        socket.once("close", done);
+      });
+    }
+    at = end;
+  }
+  return text.slice(at);
+}
+
+async function answerLine(
+  text: string,
+  handler: ControlHandler,
+  line: ControlLine,
+): Promise<ControlAnswer> {
+  const request = readJson(text);
   if (!isRequest(request)) return { exit: 1, stdout: "", stderr: "not a request\n" };
   try {
-    return await handler(request);
+    return await handler(request, line);
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
     return { exit: 1, stdout: "", stderr: `${reason}\n` };
@@ -170,6 +244,12 @@ function isRequest(value: unknown): value is ControlRequest {
   if (!("command" in value) || typeof value.command !== "string") return false;
   if (!("args" in value) || !Array.isArray(value.args)) return false;
   return value.args.every((arg) => typeof arg === "string");
+}
+
+function isSaying(value: unknown): value is { say: string } {
+  return (
+    typeof value === "object" && value !== null && "say" in value && typeof value.say === "string"
+  );
 }
 
 function isAnswer(value: unknown): value is ControlAnswer {

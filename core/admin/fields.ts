@@ -1,5 +1,5 @@
 import { BadCommand, type Call, flagValue, isPositiveInt, type Parameter } from "./command.ts";
-import { type Cell, type Element, table } from "./elements.ts";
+import type { Cell } from "./elements.ts";
 
 /** Columns and filters of `session show` and `retain show` (admin-cli.md, section 4.1). */
 export interface Selection {
@@ -99,12 +99,9 @@ export function isSelected(row: Row, filters: readonly Filter[]): boolean {
   return filters.every(({ field, matches }) => matches(row[field]));
 }
 
-/** Rows with the columns of a selection. */
-export function tableOf({ columns }: Selection, rows: readonly Row[]): Element {
-  return table(
-    columns,
-    rows.map((row) => columns.map((column) => row[column])),
-  );
+/** What of a row a selection shows. */
+export function cellsOf({ columns }: Selection, row: Row): Cell[] {
+  return columns.map((column) => row[column]);
 }
 
 /** Work in front of the event loop at a time: clients wait no longer than this for an operator. */

@@ -55,7 +55,7 @@ export function usageText(command: Command): string {
   const flags = (command.flags ?? []).map((flag): [string, string] => [flagText(flag), flag.help]);
   if (args.length > 0) lines.push("", "Arguments:", ...columns(args));
   const global: [string, string] = ["--format=human|json|csv", "shape of the answer"];
-  lines.push("", "Flags:", ...columns([...flags, ...(command.isEndless ? [] : [global])]));
+  lines.push("", "Flags:", ...columns([...flags, global]));
   return lines.join("\n");
 }
 

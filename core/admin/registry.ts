@@ -1,8 +1,9 @@
 import { BadCommand, type Call, type Command } from "./command.ts";
 import { readParameters, splitLine } from "./command-line.ts";
+import { COMPLETE, candidates } from "./completion.ts";
 import { alert, type Element } from "./elements.ts";
 import { groupText, usageText } from "./help.ts";
-import { type Answer, jsonText, render } from "./render.ts";
+import { type Answer, render, renderLong } from "./render.ts";
 
 /** How a command is run: by default it ends by itself and says nothing before that. */
 export interface RunOptions {
@@ -23,10 +24,17 @@ interface Prepared {
 export class Registry {
   private readonly own: readonly Command[];
   private readonly ofPlugins: () => readonly Command[];
+  /** Names of settings, for the completion of commands in a shell. */
+  private readonly settings: () => readonly string[];
 
-  constructor(own: readonly Command[], ofPlugins: () => readonly Command[] = () => []) {
+  constructor(
+    own: readonly Command[],
+    ofPlugins: () => readonly Command[] = () => [],
+    settings: () => readonly string[] = () => [],
+  ) {
     this.own = own;
     this.ofPlugins = ofPlugins;
+    this.settings = settings;
   }
 
   /** Every command there is now; those of plugins come and go with them. */
@@ -36,6 +44,10 @@ export class Registry {
 
   /** Runs a line as typed behind `vmq-admin`. Never throws: what fails is in the answer. */
   async run(line: readonly string[], options: RunOptions = {}): Promise<Answer> {
+    if (COMPLETE.every((word, at) => line[at] === word)) {
+      const found = candidates(this.commands(), line.slice(COMPLETE.length), this.settings());
+      return { exit: 0, stdout: found.map((word) => `${word}\n`).join(""), stderr: "" };
+    }
     let prepared: Prepared;
     try {
       prepared = this.read(line, options);
@@ -45,8 +57,8 @@ export class Registry {
     const { command, call, format, wantsHelp } = prepared;
     if (wantsHelp) return { exit: 0, stdout: `Usage: ${usageText(command)}\n`, stderr: "" };
     try {
-      const elements = await runChecked(command, call);
-      return { exit: 0, ...render(elements, format, options.isPlain) };
+      const elements = await runChecked(command, format === "json" ? jsonLines(call) : call);
+      return { exit: 0, ...(await renderLong(elements, format, options.isPlain)) };
     } catch (error) {
       return refusal(error, line, options);
     }
@@ -61,7 +73,7 @@ export class Registry {
       const { command, call, wantsHelp } = this.read(line, {});
       if (command.isEndless === true || wantsHelp) return undefined;
       if (missingArgument(command, call) === undefined) command.check?.(call);
-      return async () => jsonText(await runChecked(command, call));
+      return async () => (await renderLong(await runChecked(command, call), "json")).stdout;
     } catch (error) {
       if (error instanceof BadCommand) return undefined;
       throw error;
@@ -107,6 +119,14 @@ export class Registry {
     }
     return groupText([], commands);
   }
+}
+
+/** What an endless command says, as one object a line. */
+function jsonLines(call: Call): Call {
+  return {
+    ...call,
+    say: (content) => call.say(`${JSON.stringify({ type: "text", text: content.trimEnd() })}\n`),
+  };
 }
 
 const NEVER = new AbortController().signal;

@@ -1,7 +1,8 @@
 import type { Core, Subscriber } from "../session/manager.ts";
 import type { Session } from "../session/session.ts";
 import { ENTRY_QUEUED, type StoreEntry } from "../store/types.ts";
-import { inSlices, isSelected, type Row, type Selection } from "./fields.ts";
+import type { Cell } from "./elements.ts";
+import { cellsOf, inSlices, isSelected, type Row, type Selection } from "./fields.ts";
 
 /** Fields of a queue, which every client has. */
 export const QUEUE_FIELDS = {
@@ -63,13 +64,13 @@ const KIND_OF = new Map<string, Kind>([
 ]);
 
 /** Rows of clients that a selection asks for, up to its limit; other clients have their turn meanwhile. */
-export async function sessionRows(core: Core, selection: Selection): Promise<Row[]> {
+export async function sessionRows(core: Core, selection: Selection): Promise<Cell[][]> {
   const { limit, filters, needed } = selection;
   const kinds = new Set([...needed].map((field) => KIND_OF.get(field)));
   const of = (kind: Kind | undefined) => filters.filter(({ field }) => KIND_OF.get(field) === kind);
   const early = of(undefined);
   const late = filters.filter(({ field }) => KIND_OF.get(field) !== undefined);
-  const rows: Row[] = [];
+  const rows: Cell[][] = [];
   for await (const subscriber of inSlices(core.manager.subscribers.values())) {
     const queue = queueRow(core, subscriber);
     if (!isSelected(queue, early)) continue;
@@ -81,7 +82,7 @@ export async function sessionRows(core: Core, selection: Selection): Promise<Row
     }
     for (const row of found) {
       if (!isSelected(row, late)) continue;
-      rows.push(row);
+      rows.push(cellsOf(selection, row));
       if (rows.length >= limit) return rows;
     }
   }

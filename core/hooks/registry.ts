@@ -4,12 +4,14 @@ import {
   type ChainVerdict,
   type FailureReport,
   HOOK_TIMEOUT_MS,
+  isPromise,
   type Link,
   runAll,
   runTillOk,
 } from "./chain.ts";
 import { checkCompat, compatOf } from "./compat.ts";
 import { canRefuse, checkVerdict } from "./modifiers.ts";
+import { type ChainObserver, observedLinks } from "./observer.ts";
 import { HookStats } from "./stats.ts";
 import type { ConditionalHook, EventHook, HookArgs, HookName, Plugin } from "./types.ts";
 
@@ -56,6 +58,8 @@ const AUTHORIZATION: ReadonlySet<HookName> = new Set<HookName>([
   "auth_on_subscribe",
   "auth_on_subscribe_m5",
 ]);
+
+export type { AnsweringLink, ChainObserver } from "./observer.ts";
 
 export type Chains = { [H in HookName]: readonly Link<H>[] };
 
@@ -137,6 +141,8 @@ interface HookRecord {
 export class HookRegistry {
   /** Global chains, for every hook that a listener has no chain of its own for. */
   readonly global: ChainSet;
+  /** Set while somebody looks on. */
+  observer: ChainObserver | undefined;
   private plugins: readonly Plugin[] = [];
   private readonly sets = new Map<string, ChainSet>();
   private readonly records = new Map<string, HookRecord>();
@@ -218,7 +224,22 @@ export class HookRegistry {
     args: HookArgs[H],
     set: ChainSet = this.global,
   ): ChainVerdict<H> | Promise<ChainVerdict<H>> {
-    return runTillOk(set.chains[hook] as readonly Link<H>[], args, this.report);
+    const links = set.chains[hook] as readonly Link<H>[];
+    if (this.observer === undefined) return runTillOk(links, args, this.report);
+    return this.askObserved(this.observer, hook, links, args);
+  }
+
+  private askObserved<H extends ConditionalHook>(
+    observer: ChainObserver,
+    hook: H,
+    links: readonly Link<H>[],
+    args: HookArgs[H],
+  ): ChainVerdict<H> | Promise<ChainVerdict<H>> {
+    if (!observer.asks(hook, args)) return runTillOk(links, args, this.report);
+    const verdict = runTillOk(observedLinks(links, observer), args, this.report);
+    if (!isPromise(verdict)) observer.decided(hook, verdict);
+    else void verdict.then((late) => observer.decided(hook, late));
+    return verdict;
   }
 
   /** Event hook: everyone is told, nobody waited for. */

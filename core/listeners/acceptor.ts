@@ -26,4 +26,6 @@ export interface Acceptor {
   start(): void;
   accept(socket: Socket, origin: Origin): void;
   stop(): void;
+  /** Reads certificates and the like again. */
+  rereadFiles(): void;
 }

@@ -72,6 +72,10 @@ export class HttpAcceptor implements Acceptor {
     server?.close(() => {});
   }
 
+  rereadFiles(): void {
+    this.front?.rereadFiles();
+  }
+
   private createServer(): http.Server {
     const { maxRequestLineLength, maxHeaderValueLength } = this.settings;
     const requestTimeout = this.deps.requestTimeoutMs ?? REQUEST_TIMEOUT_MS;

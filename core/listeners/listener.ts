@@ -46,6 +46,8 @@ class TcpAcceptor implements Acceptor {
   }
 
   stop(): void {}
+
+  rereadFiles(): void {}
 }
 
 function createAcceptor(
@@ -122,6 +124,10 @@ class SocketListener implements Listener {
     this.server = undefined;
     // The listening socket is closed at once; `close`'s callback would wait for open connections.
     return new Promise((resolve) => setImmediate(resolve));
+  }
+
+  rereadFiles(): void {
+    if (this.isRunning) this.acceptor.rereadFiles();
   }
 
   private closed(): void {

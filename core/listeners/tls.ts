@@ -75,6 +75,12 @@ export class TlsFront {
     }
   }
 
+  rereadFiles(): void {
+    const { crlfile } = this.settings;
+    const files = [...watchedFiles(this.settings), ...(crlfile === "" ? [] : [crlfile])];
+    this.reload(files, ["ca", "identity", "crls", "pskKeys"]);
+  }
+
   accept(socket: Socket, origin: Origin): void {
     this.origins.set(socket, origin);
     this.server?.emit("connection", socket);
@@ -237,5 +243,9 @@ export class TlsAcceptor implements Acceptor {
 
   stop(): void {
     this.front.stop();
+  }
+
+  rereadFiles(): void {
+    this.front.rereadFiles();
   }
 }

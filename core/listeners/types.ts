@@ -145,4 +145,6 @@ export interface Listener {
   start(): Promise<void>;
   /** Stops accepting; open connections stay. */
   stop(): Promise<void>;
+  /** Reads certificates and the like again now; broken ones are logged and stay as they were. */
+  rereadFiles(): void;
 }

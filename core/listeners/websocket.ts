@@ -79,6 +79,10 @@ export class WebSocketAcceptor implements Acceptor {
     this.front?.stop();
   }
 
+  rereadFiles(): void {
+    this.front?.rereadFiles();
+  }
+
   private createHttpServer(): http.Server {
     const { maxRequestLineLength, maxHeaderValueLength } = this.settings;
     const server = http.createServer({

@@ -27,7 +27,8 @@ const KEEP_BYTES = 4096;
 export class Framer {
   /** Largest Remaining Length accepted; larger packets fail with 0x95 when their header is read. */
   remainingMax = REMAINING_LENGTH_MAX;
-  private readonly sink: PacketSink;
+  /** Replaced while somebody looks on. */
+  sink: PacketSink;
   private held: Buffer | undefined;
   private heldStart = 0;
   private heldEnd = 0;

@@ -11,6 +11,8 @@ import type { Flusher } from "./outbox.ts";
 import type { PublishTimer } from "./publish-timer.ts";
 import type { Session } from "./session.ts";
 import type { SessionSettings } from "./settings.ts";
+import type { TopicCounts } from "./topic-counts.ts";
+import type { SessionTracer } from "./tracer.ts";
 
 /** What every session shares; built in broker.ts and handed in. */
 export interface Core {
@@ -27,6 +29,10 @@ export interface Core {
   /** Connections that are not clients yet. */
   readonly early: Set<Session>;
   readonly log: Logger;
+  /** Set while a client is traced. */
+  tracer: SessionTracer | undefined;
+  /** Set while somebody looks at the busiest topics. */
+  topicCounts: TopicCounts | undefined;
   /** Of new sessions; replaced when a live setting changes. */
   settings: SessionSettings;
   random(): number;

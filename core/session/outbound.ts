@@ -73,6 +73,8 @@ export class Outbound implements CommitWaiter, Timed {
   timerAtMs = 0;
   readonly outbox: Outbox;
   readonly inflight = new Inflight();
+  /** PUBLISH packets sent. */
+  sent = 0;
   private readonly session: Session;
   /** Set by `attach`. */
   private subscriber: Subscriber | undefined;
@@ -168,6 +170,7 @@ export class Outbound implements CommitWaiter, Timed {
     if (run.size >= SHARE_MIN) this.outbox.appendShared(run.frames());
     else this.outbox.append(run.frames());
     this.session.core.counters.publishSent[this.isV5 ? 1 : 0] += run.count;
+    this.sent += run.count;
     return true;
   }
 
@@ -237,6 +240,7 @@ export class Outbound implements CommitWaiter, Timed {
   private dropTooLarge(message: Message): void {
     const { core } = this.session;
     core.counters.queueMessageDrop++;
+    this.queue.droppedTotal++;
     core.log.limited("message too large", 10).warn("message dropped, too large for the client", {
       client_id: this.session.clientId,
       topic: message.topic,
@@ -313,6 +317,7 @@ export class Outbound implements CommitWaiter, Timed {
     if (delivery.qos === 0) {
       const message = delivery.rewritten ?? (delivery.message as Message);
       this.sendQos0(message, delivery.subscriptionIds, delivery.retain);
+      if (delivery.stored !== STORED_NO) (this.subscriber as Subscriber).erase(delivery);
     } else {
       this.begin(delivery);
     }
@@ -616,6 +621,7 @@ export class Outbound implements CommitWaiter, Timed {
     const sent = this.session.core.counters.publishSent;
     if (this.isV5) sent[1]++;
     else sent[0]++;
+    this.sent++;
   }
 
   // ---- retry_interval, 3.x only

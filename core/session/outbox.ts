@@ -66,7 +66,7 @@ export class Outbox {
   private shared: Buffer[] | undefined;
   private queued = false;
   private closed = false;
-  private readonly transport: Transport;
+  private transport: Pick<Transport, "write" | "bufferedBytes">;
   private readonly flusher: Flusher;
   private readonly counters: Counters;
 
@@ -111,6 +111,23 @@ export class Outbox {
     const at = this.length;
     this.length = at + size;
     return at;
+  }
+
+  /** Shows every byte to `seen` before the socket gets it, from a packet's beginning on; until the answer is called. */
+  watch(seen: (bytes: Buffer) => void): () => void {
+    const { transport } = this;
+    this.transport = {
+      get bufferedBytes() {
+        return transport.bufferedBytes;
+      },
+      write: (bytes) => {
+        seen(bytes);
+        return transport.write(bytes);
+      },
+    };
+    return () => {
+      this.transport = transport;
+    };
   }
 
   /** The socket took everything. */

@@ -106,6 +106,8 @@ export class Session implements TransportHandler, PacketSink, Timed {
   will: StoredWill | undefined;
   suppressWillOnTakeover = false;
   cleanStart = true;
+  /** PUBLISH packets received. */
+  published = 0;
   /** Seconds; 0 = never checked. */
   keepAliveS = 0;
   /** MQTT 5: what the client asked for. */
@@ -243,6 +245,7 @@ export class Session implements TransportHandler, PacketSink, Timed {
       // [MQTT-3.1.0-1] the first packet is CONNECT
       if (type !== CONNECT) throw new ConnectError(0x82, "no CONNECT", "MQTT-3.1.0-1", "none");
       if (flags !== 0) throw new ConnectError(0x81, "flags", "MQTT-2.1.3-1", "none");
+      this.core.tracer?.connecting(this, buffer, body, end);
       handleConnect(this, buffer, body, end);
       return;
     }
@@ -556,6 +559,7 @@ export class Session implements TransportHandler, PacketSink, Timed {
     this.out.close();
     this.out.outbox.close();
     this.transport.end();
+    this.core.tracer?.ended(this);
     if (this.subscriber !== undefined) this.core.manager.detach(this, ending);
     const level = this.subscriber === undefined ? "debug" : "info";
     if (!this.core.log.isEnabled(level)) return;

@@ -1,4 +1,4 @@
-import { type PluginCommand, table } from "../../core/plugin-api.ts";
+import type { PluginCommand } from "../../core/plugin-api.ts";
 import type { AuthCache } from "./auth-cache.ts";
 import { cacheCommands } from "./cache-commands.ts";
 import { checkScript, runScript } from "./offline.ts";
@@ -71,11 +71,10 @@ export function scriptCommands(parts: CommandParts): PluginCommand[] {
       run: (args) => {
         const path = args.get("path");
         const wanted = path === undefined ? undefined : resolve(path);
-        return scripts
+        const shown = scripts
           .all()
-          .filter((script) => wanted === undefined || script.path === wanted)
-          .map(shown)
-          .join("\n");
+          .filter((script) => wanted === undefined || script.path === wanted);
+        return { columns: COLUMNS, rows: shown.flatMap(rowsOf) };
       },
     },
     ...cacheCommands(cache),
@@ -95,19 +94,31 @@ export function scriptCommands(parts: CommandParts): PluginCommand[] {
   ];
 }
 
-function shown({ path, version, times, lastError }: Script): string {
-  const rows = version.hooks.map((hook) => {
-    const hookTimes = times.get(hook);
+const COLUMNS = [
+  ...["script", "states", "keep_state", "hook", "calls", "errors"],
+  ...["mean µs", "p99 µs", "last error"],
+];
+
+/** One row for each hook of a script; a script without hooks has one, too. */
+function rowsOf({
+  path,
+  version,
+  times,
+  lastError,
+}: Script): (string | number | boolean | null)[][] {
+  const hooks = version.hooks.length === 0 ? [null] : version.hooks;
+  return hooks.map((hook) => {
+    const hookTimes = hook === null ? undefined : times.get(hook);
     return [
+      path,
+      version.numStates,
+      version.keepState,
       hook,
-      String(hookTimes?.calls ?? 0),
-      String(hookTimes?.failures ?? 0),
-      (hookTimes?.meanUs ?? 0).toFixed(0),
-      (hookTimes?.quantileUs(0.99) ?? 0).toFixed(0),
+      hookTimes?.calls ?? 0,
+      hookTimes?.failures ?? 0,
+      Math.round(hookTimes?.meanUs ?? 0),
+      Math.round(hookTimes?.quantileUs(0.99) ?? 0),
+      lastError ?? "",
     ];
   });
-  const keeps = version.keepState ? "kept" : "not kept";
-  const head = `script: ${path}\nstates: ${version.numStates}, ${keeps} between calls\n`;
-  const last = lastError === undefined ? "" : `last error: ${lastError}\n`;
-  return `${head}${table(["hook", "calls", "errors", "mean µs", "p99 µs"], rows)}${last}`;
 }

@@ -336,7 +336,7 @@ export class LuaHost {
     }
     const stuckMs = Math.max(STUCK_MIN_MS, Math.min(STUCK_MS, callTimeoutMs / 2));
     for (const thread of this.threads) {
-      if (thread.silentMs(nowMs) > stuckMs) void thread.end(this.stuckReason(thread));
+      if (thread.isStuck(nowMs, stuckMs)) void thread.end(this.stuckReason(thread));
     }
   }
 

@@ -90,4 +90,8 @@ export type FromWorker =
   | ServiceRequest
   | LogLine
   | WorkerStats
-  | { readonly type: "ready" };
+  | {
+      readonly type: "ready";
+      /** See thread-time.ts. */
+      readonly accounts: string | undefined;
+    };

@@ -12,6 +12,7 @@ import {
   type WorkerOptions,
   type WorkerStats,
 } from "./messages.ts";
+import { threadMs } from "./thread-time.ts";
 import { BatchWriter, type ResultBatch } from "./wire.ts";
 
 /** Call ids are marked as begun modulo this number: more than may be under way at once. */
@@ -20,6 +21,9 @@ export const BEGUN_MARKS = 1 << 20;
 const HEAP_MB = 1024;
 /** Calls of a whole batch die young only if there is room for them. */
 const YOUNG_MB = 64;
+
+/** So many times the limit a thread may be silent that gets no processor. */
+const PATIENCE = 10;
 
 export interface ThreadEvents {
   /** Takes answers of calls. */
@@ -53,6 +57,10 @@ export class LuaThread {
   private isReady = false;
   private turnsSeen = 0;
   private seenAtMs = performance.now();
+  /** See thread-time.ts. */
+  private accounts: string | undefined;
+  /** Processor time that it had had when it was found silent. */
+  private workedMs: number | undefined;
   readonly ready: Promise<void>;
 
   constructor(options: Omit<WorkerOptions, "progress" | "begun">, events: ThreadEvents) {
@@ -75,6 +83,7 @@ export class LuaThread {
         for (const message of messages) {
           if (message.type === "ready") {
             this.isReady = true;
+            this.accounts = message.accounts;
             resolve();
           }
           this.receive(message);
@@ -166,14 +175,25 @@ export class LuaThread {
     return this.begun[id % BEGUN_MARKS] === 1;
   }
 
-  /** Milliseconds since the thread was last seen to do anything at all. */
-  silentMs(nowMs: number): number {
+  /**
+   * True when the thread has shown no sign of life for `limitMs`. On a machine that is too busy to let it run it
+   * only waits: half of that time must be its own, unless it is very long.
+   */
+  isStuck(nowMs: number, limitMs: number): boolean {
     const turns = Atomics.load(this.progress, TURNS);
     if (turns !== this.turnsSeen || !this.isReady) {
       this.turnsSeen = turns;
       this.seenAtMs = nowMs;
+      this.workedMs = undefined;
+      return false;
     }
-    return nowMs - this.seenAtMs;
+    const silentMs = nowMs - this.seenAtMs;
+    if (silentMs < limitMs / 4) return false;
+    const workedMs = threadMs(this.accounts);
+    this.workedMs ??= workedMs;
+    if (silentMs < limitMs) return false;
+    if (workedMs === undefined || this.workedMs === undefined) return true;
+    return workedMs - this.workedMs >= limitMs / 2 || silentMs >= limitMs * PATIENCE;
   }
 
   /** What the thread was doing when it was last heard of. */

@@ -139,7 +139,7 @@ describe.skipIf(!hasMosquitto)("a TypeScript plugin outside of the repository", 
       expect(publish(run, version, "hello", "wrong")).not.toBe(0);
       await waitFor("the message", () => heard().length === 1);
       expect(heard()).toEqual(["guest/news HELLO!"]);
-      expect(run.admin("plugin", "show", "--plugin=house")).toContain(run.folder);
+      expect(run.admin("plugin", "show", "--plugin=house")).toContain("house:auth_on_register/5");
 
       run.write("words.ts", `export const shout = (text: Buffer): string => text + "?";\n`);
       expect(run.admin("plugin", "reload", "--name=house")).toBe("Done\n");

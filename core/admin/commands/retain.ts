@@ -1,15 +1,14 @@
 import { matches } from "../../mqtt/topics.ts";
 import { type Command, flagValue } from "../command.ts";
-import { alert, DONE, table } from "../elements.ts";
+import { alert, type Cell, DONE, table } from "../elements.ts";
 import {
+  cellsOf,
   FIELD_DETAILS,
   fieldFlags,
   inSlices,
   isSelected,
-  type Row,
   type SpecialFilter,
   selectionOf,
-  tableOf,
 } from "../fields.ts";
 import type { AdminTarget } from "../target.ts";
 
@@ -40,14 +39,14 @@ export function retainCommands({ core }: AdminTarget): Command[] {
       run: async (call) => {
         const mountpoint = flagValue(call, "mountpoint") ?? "";
         const selection = selectionOf(call, DEFAULT_COLUMNS, wildcards);
-        const rows: Row[] = [];
+        const rows: Cell[][] = [];
         for await (const { topic, payload } of inSlices(retained.list(mountpoint))) {
           const row = { topic, payload: payload.toString("utf8"), mountpoint };
           if (!isSelected(row, selection.filters)) continue;
-          rows.push(row);
+          rows.push(cellsOf(selection, row));
           if (rows.length >= selection.limit) break;
         }
-        return [tableOf(selection, rows)];
+        return [table(selection.columns, rows)];
       },
     },
     {

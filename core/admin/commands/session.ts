@@ -7,8 +7,8 @@ import {
   MOUNTPOINT,
   type Parameter,
 } from "../command.ts";
-import { DONE, type Element, text } from "../elements.ts";
-import { FIELD_DETAILS, fieldFlags, inSlices, selectionOf, tableOf } from "../fields.ts";
+import { DONE, type Element, table, text } from "../elements.ts";
+import { FIELD_DETAILS, fieldFlags, inSlices, selectionOf } from "../fields.ts";
 import {
   MESSAGE_FIELDS,
   QUEUE_FIELDS,
@@ -49,7 +49,7 @@ export function sessionCommands(target: AdminTarget): Command[] {
       check: (call) => void selectionOf(call, DEFAULT_COLUMNS),
       run: async (call) => {
         const selection = selectionOf(call, DEFAULT_COLUMNS);
-        return [tableOf(selection, await sessionRows(core, selection))];
+        return [table(selection.columns, await sessionRows(core, selection))];
       },
     },
     {

@@ -140,6 +140,8 @@ export function handlePublish(
   // Acknowledged at once, so not before those under way [MQTT-4.6.0-2].
   if (route.isReserved && session.askedCount > 0) return false;
   session.core.counters.publishReceived[isV5 ? 1 : 0]++;
+  session.published++;
+  session.core.topicCounts?.note(session.mount.name, route.topic);
 
   const { publishTimer, wheel } = session.core;
   const isTimed = publishTimer.isDue(wheel.nowMs);

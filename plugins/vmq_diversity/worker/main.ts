@@ -9,6 +9,7 @@ import {
   TURNS,
   type WorkerOptions,
 } from "../messages.ts";
+import { ownThread } from "../thread-time.ts";
 import { Engine } from "./engine.ts";
 import { type LibraryHost, type LuaCall, LuaError, type PoolStats } from "./library.ts";
 import { loadLua } from "./lua-api.ts";
@@ -161,4 +162,4 @@ setInterval(() => {
     })),
   });
 }, STATS_MS).unref();
-post({ type: "ready" });
+post({ type: "ready", accounts: ownThread() });

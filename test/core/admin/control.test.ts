@@ -55,6 +55,18 @@ describe("the control socket", () => {
     expect(answer).toEqual({ exit: 2, stdout: "session|show|--ä b\n", stderr: "warned\n" });
   });
 
+  test("hands out a long answer whole, in pieces that a client takes one by one", async () => {
+    const long = `${"ä😀".repeat(400_000)}.`;
+    await start(async () => ({ exit: 0, stdout: long, stderr: "" }));
+    const request = { command: "x", args: [] };
+    expect((await sendControl(folder, request)).stdout).toBe(long);
+    const said: string[] = [];
+    const answer = await sendControl(folder, request, { say: (text) => said.push(text) });
+    expect(said.length).toBeGreaterThan(1);
+    expect(said.join("") + answer.stdout).toBe(long);
+    for (const piece of said) expect(Buffer.from(piece).toString()).toBe(piece);
+  });
+
   test("is for its owner only", async () => {
     const { path } = await start();
     expect(path).toBe(join(folder, "control.sock"));

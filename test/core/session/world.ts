@@ -235,6 +235,8 @@ export class World {
         format: "json",
         destination: { write: (line) => this.logLines.push(JSON.parse(line)) },
       }),
+      tracer: undefined,
+      topicCounts: undefined,
       settings: { ...defaultSettings(), ...options.settings },
       random,
       wallMs: () => this.wallMs,

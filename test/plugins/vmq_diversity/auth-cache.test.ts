@@ -600,8 +600,8 @@ describe("auth_cache as a whole", () => {
     const lines = (text: unknown) =>
       String(text)
         .split("\n")
-        .filter((line) => !/^[┌├└]/.test(line))
-        .map((line) => line.replace(/[│ ]+/g, " ").trim());
+        .filter((line) => !/^[+]/.test(line))
+        .map((line) => line.replace(/[| ]+/g, " ").trim());
     expect(lines(run(show)).slice(0, 4)).toEqual([
       "mountpoint client_id username publish subscribe invalid hits script",
       "one test-user 2 1 1 1 test.lua",
