@@ -28,11 +28,17 @@ export interface Response {
 
 export type Outcome = { readonly response: Response } | { readonly failure: Failure };
 
+/** What goes out. */
+export interface RequestParts {
+  readonly headers: string[];
+  readonly body: string;
+}
+
 /** One call of an endpoint. */
 export interface Call {
   readonly path: string;
-  readonly headers: string[];
-  readonly body: string;
+  /** Called when it goes out: what waits for a connection then is small, and a signature is fresh. */
+  readonly request: () => RequestParts;
   /** From now until the last byte of the answer. */
   readonly timeoutMs: number;
   /** To open a connection, if one is needed. */
@@ -180,7 +186,8 @@ export class Exchange implements Dispatcher.DispatchHandler {
   }
 
   private dispatch(): void {
-    const { path, headers, body } = this.call;
+    const { path, request } = this.call;
+    const { headers, body } = request();
     this.call.onSend(Buffer.byteLength(body), this.hasRetried);
     const options = { path, method: "POST", headers, body, exchange: this } as const;
     try {

@@ -1,7 +1,7 @@
 import type { Logger } from "../../core/plugin-api.ts";
 import type { CacheTarget } from "./cache.ts";
 import type { Endpoint } from "./endpoint.ts";
-import type { Call, Exchange, Failure, Outcome, Response } from "./exchange.ts";
+import type { Call, Exchange, Failure, Outcome, RequestParts, Response } from "./exchange.ts";
 import { type WebhookRow, webhookRow } from "./hooks.ts";
 import type { HookMetrics, WebhookMetrics } from "./metrics.ts";
 import { shownEndpoint, type WebhookOptions, type WebhookSpec } from "./options.ts";
@@ -57,7 +57,7 @@ export class Registration {
   }
 
   /** Asks the endpoint; `done` is called once, perhaps at once. */
-  ask(body: string, done: (answer: Response | CallFailure) => void): Exchange | undefined {
+  ask(body: () => string, done: (answer: Response | CallFailure) => void): Exchange | undefined {
     const startMs = performance.now();
     return this.endpoint.ask(this.call(body, (outcome) => done(this.counted(outcome, startMs))));
   }
@@ -70,10 +70,13 @@ export class Registration {
       lane,
       send: (done) => {
         const startMs = performance.now();
-        const call = this.call(body, (outcome) => {
-          this.heard(this.counted(outcome, startMs));
-          done();
-        });
+        const call = this.call(
+          () => body,
+          (outcome) => {
+            this.heard(this.counted(outcome, startMs));
+            done();
+          },
+        );
         endpoint.tell(call);
       },
     });
@@ -119,23 +122,24 @@ export class Registration {
     return this.log.limited(`webhook ${hook} ${endpoint} ${what}`, LINES_PER_S);
   }
 
-  private call(body: string, done: (outcome: Outcome) => void): Call {
-    const { options, spec, row, endpoint } = this;
-    let { headers } = this;
-    if (options.secret !== undefined) {
-      const signature = signatureOf(options.secret, spec.hook, body, Date.now());
-      headers = [...headers, SIGNATURE_HEADER, signature];
-    }
+  private call(body: () => string, done: (outcome: Outcome) => void): Call {
+    const { options, row, endpoint } = this;
     return {
       path: endpoint.address.path,
-      headers,
-      body,
+      request: () => this.signed(body()),
       timeoutMs: options.responseTimeoutMs,
       connectTimeoutMs: options.connectTimeoutMs,
       mayRetry: row.isCached,
       onSend: this.sent,
       done,
     };
+  }
+
+  private signed(body: string): RequestParts {
+    const { headers, options, spec } = this;
+    if (options.secret === undefined) return { headers, body };
+    const signature = signatureOf(options.secret, spec.hook, body, Date.now());
+    return { headers: [...headers, SIGNATURE_HEADER, signature], body };
   }
 
   private readonly sent = (bytes: number, isRetry: boolean): void => {

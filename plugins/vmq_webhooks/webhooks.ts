@@ -266,10 +266,9 @@ export class Webhooks {
     args: AnyArgs,
     key: string | undefined,
   ): Decision | Later<Decision> {
-    const { spec, options } = registration;
-    let body: string;
+    let body: () => string;
     try {
-      body = bodyOf(spec.hook, args as never, options);
+      body = bodyLater(registration, args);
     } catch (error) {
       if (!(error instanceof NotText)) throw error;
       registration.failed("not_utf8", error.message);
@@ -341,6 +340,18 @@ export class Webhooks {
     remember(registration, args, cache.set(entryKey, target, client_id, verdict, ms));
     return true;
   }
+}
+
+/**
+ * Messages are there until they are decided, so their bodies are made when they go out; that of a client
+ * that connects is made at once, and so is one that may not be made at all.
+ */
+function bodyLater({ spec, options }: Registration, args: AnyArgs): () => string {
+  if (spec.hook.startsWith("auth_on_publish") && options.notUtf8 !== "deny") {
+    return () => bodyOf(spec.hook, args as never, options);
+  }
+  const body = bodyOf(spec.hook, args as never, options);
+  return () => body;
 }
 
 function verdictOf(decision: Decision | Later<Decision>): Answered {
