@@ -21,6 +21,7 @@ export interface MetricSources {
   /** Metrics that plugins registered. */
   readonly pluginSeries?: () => Iterable<{
     name: string;
+    labels: Readonly<Record<string, string>>;
     type: "counter" | "gauge";
     value: number;
   }>;
@@ -185,8 +186,8 @@ export function collectSeries(sources: MetricSources): Series[] {
     series.push({ name: "plugin_hook_timeouts", labels, value: stats.timeouts });
     series.push({ name: "plugin_hook_skipped", labels, value: stats.skipped });
   }
-  for (const { name, type, value } of sources.pluginSeries?.() ?? []) {
-    series.push({ name, labels: {}, value, type });
+  for (const { name, labels, type, value } of sources.pluginSeries?.() ?? []) {
+    series.push({ name, labels, value, type });
   }
   return series;
 }

@@ -11,6 +11,7 @@ export function pluginCommand(command: PluginCommand): Command {
     path,
     help,
     args,
+    ...(command.anyArgs === undefined ? {} : { anyArgs: command.anyArgs }),
     // A plugin that only has a usage line may be asked either way.
     flags: command.args === undefined ? [...flags, ...args.map(asFlag)] : flags,
     run: async (call) => elementsOf(await command.run(valuesOf(call))),

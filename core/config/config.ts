@@ -145,6 +145,11 @@ export class LoadedConfig implements Config {
     return [...this.#settings.keys()].filter((key) => key.startsWith(prefix));
   }
 
+  originOf(key: string): string {
+    const origin = this.#settings.get(key)?.origin;
+    return origin?.kind === "file" ? `${origin.file}:${origin.line}: ${key}` : key;
+  }
+
   set(key: string, text: string): void {
     this.#settings.set(key, this.#checked(key, text));
     for (const watcher of this.#watchers) watcher(key);
@@ -168,15 +173,25 @@ export class LoadedConfig implements Config {
       throw new NautilusError("CONFIG_UNKNOWN_KEY", { key, reason: unknownKey(key, this.#schema) });
     }
     if (row.live !== true) throw new NautilusError("CONFIG_NOT_LIVE", { key });
+    const value = this.read(key, text);
+    const support = supportOf(row);
+    if (support.kind === "later" && !isAcceptedEarly(row, support, value)) {
+      throw refused(key, `"${text}" is not supported yet (${support.feature})`);
+    }
+    return { key, row, text, value, origin: { kind: "set" } };
+  }
+
+  read(key: string, text?: string): ConfigValue {
+    const row = this.#schema.rowOf(key);
+    if (row === undefined) {
+      throw new NautilusError("CONFIG_UNKNOWN_KEY", { key, reason: unknownKey(key, this.#schema) });
+    }
+    if (text === undefined) return this.#defaultOf(row);
     const reading = readValue(row, text);
     if (!reading.ok) throw refused(key, complaint(row, reading));
     const problem = checkValue(row, text, this.cwd);
     if (problem !== undefined) throw refused(key, problem);
-    const support = supportOf(row);
-    if (support.kind === "later" && !isAcceptedEarly(row, support, reading.value)) {
-      throw refused(key, `"${text}" is not supported yet (${support.feature})`);
-    }
-    return { key, row, text, value: reading.value, origin: { kind: "set" } };
+    return reading.value;
   }
 
   isWritten(key: string): boolean {

@@ -2,6 +2,7 @@ import type { SchemaRow } from "./schema.ts";
 
 /** Keys that VerneMQ does not have, and those of its older releases that still stand in many files. */
 export const NAUTILUS_ROWS: readonly SchemaRow[] = [
+  ...["tcp", "ssl"].flatMap(bridgeRows),
   {
     key: "plugins.$name.hook_timeout",
     type: "integer",
@@ -157,3 +158,41 @@ export const NAUTILUS_ROWS: readonly SchemaRow[] = [
     doc: "Name in syslog lines; now log.syslog.app_name.",
   },
 ];
+
+/** Settings of a bridge that VerneMQ has as constants, or not at all. */
+function bridgeRows(transport: string): SchemaRow[] {
+  const key = (name: string): string => `vmq_bridge.${transport}.$name.${name}`;
+  return [
+    {
+      key: key("retry_interval"),
+      type: "integer",
+      unit: "s",
+      default: "10",
+      min: 0,
+      live: true,
+      since: "nautilus",
+      doc: "Seconds until an unacknowledged message is repeated, 0 = only after a reconnect; MQTT 3 only.",
+    },
+    {
+      key: key("connect_timeout"),
+      type: "integer",
+      unit: "s",
+      default: "10",
+      min: 1,
+      live: true,
+      since: "nautilus",
+      doc: "Seconds for TCP, TLS and CONNACK together, and for the answers to SUBSCRIBE.",
+    },
+    {
+      key: key("loop_protection"),
+      type: "enum",
+      values: ["auto", "on", "off"],
+      default: "auto",
+      live: true,
+      since: "nautilus",
+      doc:
+        "Marks messages with the brokers they passed (auto, MQTT 5); on also drops a message with " +
+        "topic and payload of one that was bridged some seconds ago (MQTT 3).",
+    },
+  ];
+}

@@ -1120,10 +1120,11 @@ export const PLUGIN_ROWS: readonly SchemaRow[] = [
   },
   {
     key: "vmq_bridge.ssl.$name.tls_version",
-    type: "enum",
+    type: "list",
+    list: "versions",
     values: ["tlsv1", "tlsv1.1", "tlsv1.2", "tlsv1.3"],
     default: "tlsv1.2",
-    doc: "TLS version of the bridge.",
+    doc: "TLS versions of the bridge, separated by commas without blanks.",
   },
   { key: "vmq_bridge.ssl.$name.identity", type: "string", default: "", doc: "PSK identity." },
   { key: "vmq_bridge.ssl.$name.psk", type: "string", default: "", doc: "PSK in hex." },

@@ -58,12 +58,17 @@ export interface SchemaRow {
   readonly example?: string;
 }
 
+function isOfBridge({ key }: SchemaRow): boolean {
+  return /^vmq_bridge\.(tcp|ssl)\./.test(key);
+}
+
 /** Every setting, one row each. */
 export const SCHEMA: readonly SchemaRow[] = [
   ...SERVER_ROWS,
   ...NAUTILUS_ROWS,
   ...LISTENER_ROWS,
-  ...PLUGIN_ROWS,
+  // Differs from VerneMQ: bridges change at run time.
+  ...PLUGIN_ROWS.map((row) => (isOfBridge(row) ? { ...row, live: true as const } : row)),
   ...LOG_ROWS,
   ...ERLANG_ROWS,
 ];

@@ -24,6 +24,11 @@ const DATA_DIR: Support = {
   why: "the data directory is chosen by --data-dir or NAUTILUS_DATA_DIR",
 };
 
+const BRIDGE_STORE: Support = {
+  kind: "elsewhere",
+  why: "messages that wait for a bridge are in the broker's own store",
+};
+
 const RESERVED: Support = { kind: "elsewhere", why: "VerneMQ reserves it and never reads it" };
 const HTTP_USER: Support = {
   kind: "elsewhere",
@@ -45,9 +50,12 @@ function later(feature: string, accept?: readonly string[]): Support {
 /** The one place to flip when a feature is built: remove its line (everything else works). */
 export const SUPPORT_RULES: Rules = [
   ["plugins.vmq_webhooks", later("plugin vmq_webhooks", ["off"])],
-  ["plugins.vmq_bridge", later("plugin vmq_bridge", ["off"])],
   ["vmq_webhooks.*", later("plugin vmq_webhooks")],
-  ["vmq_bridge.*", later("plugin vmq_bridge")],
+  ...["tcp", "ssl"].flatMap((transport) =>
+    ["queue_dir", "segment_size"].map(
+      (option) => [`vmq_bridge.${transport}.$name.${option}`, BRIDGE_STORE] as const,
+    ),
+  ),
   ["vmq_web_ui.*", later("plugin vmq_web_ui")],
   // HTTP
   ["vmq_http_pub.mqtt_auth.auth_plugin", RESERVED],

@@ -33,6 +33,13 @@ export interface Config {
   entries(): IterableIterator<{ key: string; value: ConfigValue; origin: Origin }>;
   /** Keys set below a prefix, such as `plugins.`, in file order. */
   keysBelow(prefix: string): string[];
+  /**
+   * Reads a text as the value of a key, without one its default; changes nothing. Throws a coded error
+   * naming the key.
+   */
+  read(key: string, text?: string): ConfigValue;
+  /** A key as messages name it: `vernemq.conf:12: key`, or the key alone when it is in no file. */
+  originOf(key: string): string;
   /** MQTT listeners (tcp, ssl, ws, wss) with inheritance applied. */
   readonly listeners: readonly ListenerSettings[];
   /** HTTP listeners (http, https) with inheritance applied. */

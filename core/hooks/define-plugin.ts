@@ -2,6 +2,7 @@ import type { ConfigValue } from "../config/types.ts";
 import type { Peer } from "../listeners/types.ts";
 import type { Logger } from "../logger.ts";
 import type { Later } from "./later.ts";
+import type { PluginSession, PluginSessionOptions } from "./plugin-session.ts";
 import type { PluginSettings, SettingValues } from "./plugin-settings.ts";
 import type {
   ConditionalHook,
@@ -11,6 +12,8 @@ import type {
   HookProperties,
   Verdict,
 } from "./types.ts";
+
+export type * from "./plugin-session.ts";
 
 /**
  * Facts about one client, kept with its session from auth_on_register on: whatever a plugin puts in,
@@ -128,6 +131,10 @@ export interface PluginBroker {
     receive: (message: Required<PluginMessage> & { payload: Buffer }) => void,
     options?: { mountpoint?: string },
   ): () => void;
+  /** A persistent session of the plugin's own, for a peer that it speaks to. Throws when the id is taken. */
+  session(options: PluginSessionOptions): PluginSession;
+  /** Removes the plugin's sessions of earlier starts that it has not asked for again; gives their ids. */
+  removeOldSessions(): string[];
   /** Ends a client's session (v5: reason 0x98); with `cleanup` its state goes too. False = no such client. */
   disconnect(clientId: string, options?: { mountpoint?: string; cleanup?: boolean }): boolean;
   /** Asks the subscribe hooks again for each subscription of a client. */
@@ -178,6 +185,8 @@ export interface PluginCommand {
   readonly help: string;
   /** Arguments with their meaning. */
   readonly args?: readonly PluginParameter[];
+  /** Any `key=value` is an argument, such as a setting; the help names them so. */
+  readonly anyArgs?: string;
   /** Flags with their meaning. */
   readonly flags?: readonly PluginParameter[];
   /**
@@ -198,15 +207,29 @@ export interface PluginContext<S extends PluginSettings = PluginSettings> {
   isSet(setting: keyof S & string): boolean;
   /** Any other key of the configuration, such as `topic_max_depth`. */
   config(key: string): ConfigValue;
-  /** Keys written below a prefix, such as `mine.`, in the order of the file. */
+  /**
+   * Reads a text as the value of a key, without one its default; throws naming both when it is none.
+   * Nothing is changed.
+   */
+  readValue(key: string, text?: string): ConfigValue;
+  /** Keys written below a prefix, such as `vmq_bridge.`, in the order of the file. */
   keysBelow(prefix: string): string[];
+  /** A key as messages name it: `vernemq.conf:12: key`, or the key alone when it is in no file. */
+  originOf(key: string): string;
   /** Resolves a path of the configuration as the broker does: from its working directory. */
   resolvePath(path: string): string;
   readonly metrics: {
     /** A number that only grows, in `broker.metrics()` under this name; begin it with the plugin's name. */
     counter(name: string): { increment(by?: number): void };
-    /** A number that is read when somebody asks for metrics. */
-    gauge(name: string, read: () => number): void;
+    /**
+     * A number that is read when somebody asks for metrics, with type counter one that only grows; gives
+     * the function that removes it.
+     */
+    gauge(
+      name: string,
+      read: () => number,
+      options?: { labels?: Readonly<Record<string, string>>; type?: "counter" | "gauge" },
+    ): () => void;
   };
   readonly broker: PluginBroker;
   /** As the global functions, but they end with the plugin and an error in them is only logged. */

@@ -23,6 +23,8 @@ export interface ContextParts {
 
 /** A metric of a plugin. */
 export interface PluginMetric {
+  readonly name: string;
+  readonly labels: Readonly<Record<string, string>>;
   readonly type: "counter" | "gauge";
   read(): number;
 }
@@ -63,19 +65,22 @@ export function createContext(plugin: AnyPlugin, parts: ContextParts): HeldConte
       settings: settingValues(name, settings, config) as SettingValues<typeof settings>,
       isSet: (setting) => config.isWritten(`${name}.${setting}`),
       config: (key) => config.value(key),
+      readValue: (key, text) => config.read(key, text),
       keysBelow: (prefix) => config.keysBelow(prefix),
+      originOf: (key) => config.originOf(key),
       resolvePath: (path) => resolve(config.cwd, path),
       metrics: {
         counter: (series) => {
           let value = 0;
-          addSeries(held.series, series, { type: "counter", read: () => value });
+          addSeries(held.series, { name: series, labels: {}, type: "counter", read: () => value });
           return {
             increment: (by = 1) => {
               value += by;
             },
           };
         },
-        gauge: (series, read) => addSeries(held.series, series, { type: "gauge", read }),
+        gauge: (series, read, { labels = {}, type = "gauge" } = {}) =>
+          addSeries(held.series, { name: series, labels, type, read }),
       },
       setTimeout: (run, ms) => {
         const timer = setTimeout(() => {
@@ -101,10 +106,15 @@ export function createContext(plugin: AnyPlugin, parts: ContextParts): HeldConte
   return held;
 }
 
-function addSeries(series: Map<string, PluginMetric>, name: string, metric: PluginMetric): void {
+function addSeries(all: Map<string, PluginMetric>, metric: PluginMetric): () => void {
+  const { name, labels } = metric;
   if (!/^[a-z_]\w*$/.test(name)) throw new TypeError(`"${name}" is no name for a metric`);
-  if (series.has(name)) throw new TypeError(`metric "${name}" is there already`);
-  series.set(name, metric);
+  const key = JSON.stringify([name, labels]);
+  if (all.has(key)) throw new TypeError(`metric "${name}" is there already`);
+  all.set(key, metric);
+  return () => {
+    if (all.get(key) === metric) all.delete(key);
+  };
 }
 
 /** Runs a plugin's own code; its errors are logged and end nothing. */

@@ -41,6 +41,7 @@ export interface RunningPlugin {
 export interface PluginSeries {
   readonly plugin: string;
   readonly name: string;
+  readonly labels: Readonly<Record<string, string>>;
   readonly type: "counter" | "gauge";
   readonly value: number;
 }
@@ -157,9 +158,9 @@ export class PluginManager {
   /** Metrics of all plugins by name. */
   *series(): IterableIterator<PluginSeries> {
     for (const [plugin, { held }] of this.running) {
-      for (const [name, { type, read }] of held.series) {
+      for (const { name, labels, type, read } of held.series.values()) {
         const value = this.readMetric(plugin, name, read);
-        if (value !== undefined) yield { plugin, name, type, value };
+        if (value !== undefined) yield { plugin, name, labels, type, value };
       }
     }
   }

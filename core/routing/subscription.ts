@@ -42,4 +42,6 @@ export interface Subscription {
   readonly ids: readonly number[] | undefined;
   /** Filter the client asked for, when a hook rewrote it. */
   readonly requestedFilter: string | undefined;
+  /** A plugin's session decides what becomes of a message; returns the batch as `deliver`. */
+  readonly take?: (message: Message, subscription: Subscription) => number;
 }

@@ -1,3 +1,4 @@
+import type { ListenerSettings } from "../listeners/types.ts";
 import { parseShared } from "../mqtt/topics.ts";
 import type { Subscription } from "../routing/subscription.ts";
 import type { LoadedSession, StoredSubscription } from "../store/types.ts";
@@ -6,6 +7,7 @@ import type { Delivery } from "./delivery.ts";
 import { withContext } from "./hook-arguments.ts";
 import { ClientQueue } from "./queue.ts";
 import type { Ending, Session } from "./session.ts";
+import type { SessionSettings } from "./settings.ts";
 import { NEVER_EXPIRES, Subscriber } from "./subscriber.ts";
 import { TopicCounts } from "./topic-counts.ts";
 import type { SessionTracer } from "./tracer.ts";
@@ -29,6 +31,8 @@ export interface Attachment {
  */
 export class SessionManager {
   readonly subscribers = new Map<string, Subscriber>();
+  /** Client ids of plugins' sessions, with the listener that stands for each. */
+  private readonly held = new Map<string, ListenerSettings>();
   private readonly core: Core;
   /** Batch that holds the removal of the client forgotten last. */
   private removedIn = 0;
@@ -39,6 +43,58 @@ export class SessionManager {
 
   find(mountpoint: string, clientId: string): Subscriber | undefined {
     return this.subscribers.get(keyOf(mountpoint, clientId));
+  }
+
+  /**
+   * The state of a plugin's session, found or made: it is kept without a connection and never expires.
+   * While it is held nobody else can connect with its client id; false = somebody holds it already.
+   */
+  hold(
+    listener: ListenerSettings,
+    clientId: string,
+    settings: SessionSettings,
+    username: string,
+  ): Subscriber | undefined {
+    const { core } = this;
+    const { mountpoint } = listener;
+    const key = keyOf(mountpoint, clientId);
+    const holder = this.held.get(key);
+    if (holder !== undefined && holder !== listener) return undefined;
+    this.held.set(key, listener);
+    const known = this.subscribers.get(key);
+    known?.session?.end({ code: 0x8e, reason: "session_taken_over", publishWill: true });
+    const subscriber =
+      this.subscribers.get(key) ?? new Subscriber(core, mountpoint, clientId, settings);
+    if (!this.subscribers.has(key)) core.counters.queueSetup++;
+    this.subscribers.set(key, subscriber);
+    core.wheel.cancel(subscriber);
+    subscriber.settings = settings;
+    subscriber.username = username;
+    subscriber.sessionExpiryS = NEVER_EXPIRES;
+    subscriber.expiresAtMs = 0;
+    if (!subscriber.isStored) subscriber.id = core.store.newQueueId();
+    subscriber.saveRecord();
+    return subscriber;
+  }
+
+  /** A plugin's session is no longer held; with `cleanup` its state goes too. */
+  letGo(subscriber: Subscriber, cleanup: boolean): void {
+    const key = keyOf(subscriber.mountpoint, subscriber.clientId);
+    this.held.delete(key);
+    if (cleanup && this.subscribers.get(key) === subscriber) this.discard(subscriber);
+  }
+
+  /** Sessions of a plugin, by their user name, that it does not hold: left from an earlier start. */
+  *leftBy(username: string): IterableIterator<Subscriber> {
+    for (const [key, subscriber] of this.subscribers) {
+      if (subscriber.username === username && !this.held.has(key)) yield subscriber;
+    }
+  }
+
+  /** True when the client id is that of a plugin's session and somebody else connects with it. */
+  isHeld(session: Session): boolean {
+    const holder = this.held.get(keyOf(session.mount.name, session.clientId));
+    return holder !== undefined && holder !== session.transport.listener;
   }
 
   /** Sessions attached now. */

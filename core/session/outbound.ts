@@ -240,6 +240,7 @@ export class Outbound implements CommitWaiter, Timed {
   private dropTooLarge(message: Message): void {
     const { core } = this.session;
     core.counters.queueMessageDrop++;
+    this.queue.droppedTotal++;
     core.log.limited("message too large", 10).warn("message dropped, too large for the client", {
       client_id: this.session.clientId,
       topic: message.topic,
@@ -316,6 +317,7 @@ export class Outbound implements CommitWaiter, Timed {
     if (delivery.qos === 0) {
       const message = delivery.rewritten ?? (delivery.message as Message);
       this.sendQos0(message, delivery.subscriptionIds, delivery.retain);
+      if (delivery.stored !== STORED_NO) (this.subscriber as Subscriber).erase(delivery);
     } else {
       this.begin(delivery);
     }

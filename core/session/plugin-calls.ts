@@ -1,4 +1,4 @@
-import type { PluginBroker, PluginMessage } from "../hooks/define-plugin.ts";
+import type { PluginBroker, PluginMessage, PluginSession } from "../hooks/define-plugin.ts";
 import { fromHookProperties } from "../mqtt/hook-properties.ts";
 import { Message } from "../mqtt/message.ts";
 import { PUBLISH } from "../mqtt/packets.ts";
@@ -6,6 +6,7 @@ import { encodePublishProperties } from "../mqtt/publish-properties.ts";
 import { validateFilter, validateTopic } from "../mqtt/topics.ts";
 import type { Receiver, Subscription } from "../routing/subscription.ts";
 import type { Core } from "./core.ts";
+import { HeldSession, ownerName } from "./held-session.ts";
 import { hookPropertiesOf } from "./hook-arguments.ts";
 import { publishAs } from "./publish-as.ts";
 import { reauthorize } from "./reauthorize.ts";
@@ -15,6 +16,7 @@ type Receive = Parameters<PluginBroker["subscribe"]>[1];
 /** What a plugin may ask of the broker; `end` takes back its subscriptions. */
 export function pluginCalls(core: Core, plugin: string): PluginBroker & { end(): void } {
   const subscriptions = new Set<Subscription>();
+  const sessions = new Set<PluginSession>();
   function unsubscribe(subscription: Subscription): void {
     if (subscriptions.delete(subscription)) core.router.unsubscribe(subscription);
   }
@@ -36,11 +38,24 @@ export function pluginCalls(core: Core, plugin: string): PluginBroker & { end():
       core.router.subscribe(subscription);
       return () => unsubscribe(subscription);
     },
+    session: (options) => {
+      const session = new HeldSession(core, plugin, options);
+      sessions.add(session);
+      return session;
+    },
+    removeOldSessions: () => {
+      const old = [...core.manager.leftBy(ownerName(plugin))];
+      for (const { mountpoint, clientId } of old) {
+        core.manager.disconnect(mountpoint, clientId, true);
+      }
+      return old.map(({ clientId }) => clientId);
+    },
     disconnect: (clientId, { mountpoint = "", cleanup = false } = {}) =>
       core.manager.disconnect(mountpoint, clientId, cleanup),
     reauthorise: (clientId, options = {}) => reauthorize(core, clientId, options),
     end: () => {
       for (const subscription of [...subscriptions]) unsubscribe(subscription);
+      for (const session of sessions) session.end();
     },
   };
 }

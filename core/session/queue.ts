@@ -53,7 +53,7 @@ export class ClientQueue implements Timed {
   /** Messages dropped that no line of the log has told of. */
   private dropped = 0;
   private dropLineAtMs = -DROP_LINE_MS;
-  /** Messages lost since the queue was made, because it was full. */
+  /** Messages lost since the queue was made, because it was full or they were too large. */
   droppedTotal = 0;
 
   constructor(subscriber: Subscriber, isAdditional = false) {
@@ -107,11 +107,11 @@ export class ClientQueue implements Timed {
     return this.enqueue(delivery);
   }
 
-  /** A message for a client that is not connected. Only QoS 1 and 2 are kept. */
+  /** A message for a client that is not connected. Only QoS 1 and 2 are kept (but see `storesQos0`). */
   offerOffline(message: Message, by: Subscription, qos: number, retain: boolean): number {
     const { core, settings } = this.subscriber;
     const delivery = this.delivery(message, by, qos, retain);
-    if (qos === 0) {
+    if (qos === 0 && settings.storesQos0 !== true) {
       core.counters.queueMessageUnhandled++;
       return 0;
     }

@@ -17,6 +17,7 @@ export class Run {
   private start: number;
   private end: number;
   private isOwned = false;
+  private singles: Message[] | undefined;
 
   constructor(
     mount: Mount,
@@ -57,8 +58,14 @@ export class Run {
     return this.bytes;
   }
 
-  /** The messages one by one, for receivers that cannot take the range as it is. */
-  *messages(): IterableIterator<Message> {
+  /** The messages one by one, for receivers that cannot take the range as it is; the same for all. */
+  messages(): readonly Message[] {
+    this.singles ??= this.split();
+    return this.singles;
+  }
+
+  private split(): Message[] {
+    const messages: Message[] = [];
     const bytes = this.frames();
     const { topic } = this.route;
     const topicBytes = this.route.bytes.length;
@@ -75,9 +82,10 @@ export class Run {
       const payload = body + 2 + topicBytes + (this.layout === FRAME_V5 ? 1 : 0);
       const message = new Message(this.mount.name, topic, bytes, 0, false, undefined, 0);
       message.borrow(bytes, at, end, payload, this.layout, topicBytes);
-      yield message;
+      messages.push(message);
       at = end;
     }
+    return messages;
   }
 
   /** Delivers to everyone on the route. Returns the number of receivers. */

@@ -16,6 +16,8 @@ export interface SessionSettings {
   readonly maxOnlineMessages: number;
   readonly maxOfflineMessages: number;
   readonly overrideMaxOnlineMessages: boolean;
+  /** QoS 0 messages wait in the store for a client that is away, as QoS 1 and 2 do; plugins' sessions only. */
+  readonly storesQos0?: boolean;
   readonly maxQueueBytes: number;
   readonly queueType: "fifo" | "lifo";
   readonly queueDropPolicy: "auto" | "drop_new" | "drop_old";

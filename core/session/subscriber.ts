@@ -91,6 +91,7 @@ export class Subscriber implements Receiver, StoreQueue, Timed {
   }
 
   deliver(message: Message, by: Subscription): number {
+    if (by.take !== undefined) return by.take(message, by);
     let qos = Math.min(message.qos, by.qos);
     if (this.settings.upgradeOutgoingQos) qos = by.qos;
     const retain = by.retainAsPublished && message.retain;
@@ -106,6 +107,7 @@ export class Subscriber implements Receiver, StoreQueue, Timed {
   deliverRun(run: MessageRun, by: Subscription): boolean {
     const session = this.session;
     if (session === undefined || this.others !== undefined || by.ids !== undefined) return false;
+    if (by.take !== undefined) return false;
     if (this.settings.upgradeOutgoingQos && by.qos > 0) return false;
     if (!session.out.sendRun(run)) return false;
     this.core.counters.queueMessageIn += run.count;

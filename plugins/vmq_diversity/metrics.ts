@@ -30,8 +30,9 @@ export function registerMetrics(
   { metrics }: Pick<PluginContext, "metrics">,
   { host, scripts, cache, kv }: MetricParts,
 ): void {
-  const gauge = (name: string, read: () => number): void =>
+  const gauge = (name: string, read: () => number): void => {
     metrics.gauge(`vmq_diversity_${name}`, read);
+  };
   const overTimes = (read: (times: HookTimes) => number): number => {
     let sum = 0;
     for (const { times } of scripts.all()) for (const one of times.values()) sum += read(one);

@@ -38,7 +38,7 @@ interface PlaceOf {
   readonly port: number;
   readonly folder: string;
   readonly isDurable: boolean;
-  /** More lines of Nautilus's configuration. */
+  /** More lines of the broker's configuration. */
   readonly settings: readonly string[];
 }
 
@@ -142,11 +142,7 @@ async function nautilusCommand(at: PlaceOf): Promise<string[]> {
   return [process.execPath, main, "console", "--config", config, "--data-dir", data];
 }
 
-async function mosquittoCommand(at: {
-  port: number;
-  folder: string;
-  isDurable: boolean;
-}): Promise<string[]> {
+async function mosquittoCommand(at: PlaceOf): Promise<string[]> {
   const config = join(at.folder, "mosquitto.conf");
   const lines = [
     `listener ${at.port} 127.0.0.1`,
@@ -159,6 +155,7 @@ async function mosquittoCommand(at: {
     // root would give up its rights and then could not read the folder
     ...(process.getuid?.() === 0 ? ["user root"] : []),
     ...(at.isDurable ? ["persistence true", `persistence_location ${at.folder}/`] : []),
+    ...at.settings,
   ];
   await writeFile(config, `${lines.join("\n")}\n`);
   return [mosquittoPath(), "-c", config];

@@ -1,4 +1,5 @@
 // The suites of the bench, by the name that `npm run bench -- NAME` gives.
+import { runBridgeSuite } from "./bridge-suite.ts";
 import { runBrokerSuite } from "./broker-suite.ts";
 import { runHooksSuite } from "./hooks-suite.ts";
 import { runLuaCacheSuite } from "./lua-cache-suite.ts";
@@ -30,6 +31,7 @@ export const SUITES: Readonly<Record<string, Suite>> = {
     about: "publish and register decisions in Lua, beside the same without Lua",
     run: runLuaSuite,
   },
+  bridge: { about: "a one-way bridge against Mosquitto's", run: runBridgeSuite },
   hooks: { about: "what a chain of synchronous plugins adds to a publish", run: runHooksSuite },
   "lua-cache": {
     about: "a publish that auth_cache of vmq_diversity answers",

@@ -71,7 +71,7 @@ abstract class Stubborn {
   protected abstract handle(client: RawClient, packet: Packet): void;
 }
 
-/** Publishes 1, 2, 3, … at one QoS as fast as its window allows. */
+/** Publishes 1, 2, 3, … at one QoS as fast as its window and `allowed` let it. */
 export class StubbornPublisher extends Stubborn {
   readonly topic: string;
   readonly qos: 1 | 2;
@@ -80,6 +80,8 @@ export class StubbornPublisher extends Stubborn {
   lastSent = 0;
   readonly acknowledged = new Set<number>();
   private readonly open = new Map<number, { number: number; isReleased: boolean }>();
+  /** Last number that may be sent. */
+  private allowed = Number.POSITIVE_INFINITY;
   private isPublishing = true;
   private lastPacketId = 0;
 
@@ -92,6 +94,12 @@ export class StubbornPublisher extends Stubborn {
     this.topic = how.topic;
     this.qos = how.qos;
     this.retain = how.retain === true;
+  }
+
+  /** Lets it publish up to this number. */
+  allow(last: number): void {
+    this.allowed = last;
+    if (this.client?.isClosed === false) this.fill(this.client);
   }
 
   /** Publishes nothing new. */
@@ -136,7 +144,7 @@ export class StubbornPublisher extends Stubborn {
 
   private fill(client: RawClient): void {
     const packets: Buffer[] = [];
-    while (this.isPublishing && this.open.size < WINDOW) {
+    while (this.isPublishing && this.lastSent < this.allowed && this.open.size < WINDOW) {
       const packetId = this.freePacketId();
       const number = ++this.lastSent;
       this.open.set(packetId, { number, isReleased: false });

@@ -2,6 +2,7 @@ import { LATENCY_BOUNDS_S, type LatencyHistogram } from "../../counters.ts";
 import type { Link } from "../../hooks/chain.ts";
 import type { PluginManager } from "../../hooks/plugin-manager.ts";
 import { HOOK_NAMES, type HookRegistry } from "../../hooks/registry.ts";
+import { seriesKey } from "../metrics.ts";
 import type { ListenerState } from "./types.ts";
 
 /** One plugin in the chain of a hook, with what it did since the broker started. */
@@ -61,8 +62,8 @@ export function pluginViews(
   const views = new Map<string, { name: string; type: string; value: number }[]>(
     manager.list().map(({ plugin }) => [plugin.name, []]),
   );
-  for (const { plugin, name, type, value } of manager.series()) {
-    views.get(plugin)?.push({ name, type, value });
+  for (const { plugin, type, value, ...series } of manager.series()) {
+    views.get(plugin)?.push({ name: seriesKey({ ...series, value }), type, value });
   }
   return [...views].map(([plugin, metrics]) => ({ plugin, metrics }));
 }

@@ -324,6 +324,10 @@ function storedWill(session: Session, will: Will): StoredWill | number {
 
 function attach(session: Session, progress: Progress): void {
   const { core } = session;
+  if (core.manager.isHeld(session)) {
+    session.refuse(session.version === 5 ? 0x85 : 2);
+    return;
+  }
   const ready = core.cluster.claim(session.hookId);
   if (ready === undefined) finish(session, progress);
   else session.proceed(ready, () => finish(session, progress));

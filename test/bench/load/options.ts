@@ -78,6 +78,7 @@ const PUBSUB = {
   window: number(20, 1, 65535, "in flight per publisher, QoS 1 and 2"),
   inflightTotal: number(0, 0, 2 ** 30, "undelivered deliveries to allow, 0: 20000 or 8 MiB"),
   clean: number(1, 0, 1, "0: persistent sessions"),
+  subPort: number(0, 0, 65535, "port of the subscribers' broker, 0: the same one"),
   topicPrefix: text("bench", 100, "topics are PREFIX/<publisher>"),
   coalesce: number(AUTO, 0, 10_000, "us to nap between rounds; auto adapts it, 0 with a rate"),
   drain: number(5, 1, 60, "seconds without a delivery to give up after"),

@@ -198,8 +198,9 @@ export class Shard {
     });
   }
 
-  #address({ state }: Client): { host: string; port: number; localAddress?: string } {
-    const { host, port, srcCount } = this.#plan.options;
+  #address({ role, state }: Client): { host: string; port: number; localAddress?: string } {
+    const { host, srcCount, subPort } = this.#plan.options;
+    const port = role === "subscriber" && subPort !== 0 ? subPort : this.#plan.options.port;
     if (srcCount === 0) return { host, port };
     return { host, port, localAddress: `127.0.0.${1 + (state.index % srcCount)}` };
   }

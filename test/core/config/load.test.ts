@@ -382,7 +382,7 @@ describe("the file", () => {
 
   test("reports all its errors at once", () => {
     const { errors } = load(
-      "x\nretry_interval = a\nunknown_thing = 1\nlistener.tcp.a = b\nplugins.vmq_bridge = on",
+      "x\nretry_interval = a\nunknown_thing = 1\nlistener.tcp.a = b\nplugins.vmq_bridge = maybe",
     );
     expect(errors.map((line) => line.replace(/^(v\.conf:\d+: \S+) .*/, "$1")).sort()).toEqual([
       "v.conf:1: syntax",

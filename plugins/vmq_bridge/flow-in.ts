@@ -1,0 +1,184 @@
+/** From the remote broker into this one: topics mapped, loops cut, what is not wanted acknowledged. */
+import type { HookProperties } from "../../core/plugin-api.ts";
+import type { BridgeCounters } from "./counters.ts";
+import {
+  FrameBatch,
+  PUBACK,
+  PUBLISH,
+  PUBREC,
+  type PublishFrame,
+  propertiesOf,
+  type Rewrite,
+  readPublish,
+} from "./frames.ts";
+import type { LoopGuard } from "./loops.ts";
+import type { Rules, Target } from "./rules.ts";
+import type { BridgeSettings } from "./settings.ts";
+
+export interface FlowInParts {
+  readonly settings: BridgeSettings;
+  readonly rules: Rules;
+  readonly guard: LoopGuard;
+  readonly counters: BridgeCounters;
+  readonly topicMaxDepth: number;
+  /** Publishes here besides the session; resolves when it is stored. */
+  publish(message: {
+    topic: string;
+    payload: Buffer;
+    qos: 0 | 1 | 2;
+    retain: boolean;
+    properties: HookProperties;
+  }): Promise<void>;
+  /** A QoS 2 message with this identifier was taken in and is not released yet. */
+  hasInbound(packetId: number): boolean;
+  /** The remote broker sends back what it had from us. */
+  isEcho(frame: PublishFrame): boolean;
+  /** The remote broker's id for loop protection, once it is known. */
+  remoteId(): string | undefined;
+  /** Hands frames to the session. */
+  receive(bytes: Buffer, length: number): void;
+  /** Answers the remote broker. */
+  answer(type: number, packetId: number): void;
+  hold(): void;
+  release(): void;
+  dropped(topic: string, why: string): void;
+}
+
+export class FlowIn {
+  /** Messages are being published that must not go back through this bridge. */
+  isPublishing = false;
+  private readonly parts: FlowInParts;
+  private readonly batch: FrameBatch;
+  private readonly isV5: boolean;
+  private readonly topics = new Map<string, Buffer>();
+  /** Counts the connections: what was awaited for an old one is of no use. */
+  private epoch = 0;
+
+  constructor(parts: FlowInParts) {
+    this.parts = parts;
+    this.isV5 = parts.settings.version === 5;
+    this.batch = new FrameBatch((bytes, length) => parts.receive(bytes, length));
+  }
+
+  /** A frame of the message flow. */
+  frame(bytes: Buffer, start: number, body: number, end: number): void {
+    if ((bytes[start] as number) >> 4 === PUBLISH) {
+      this.publish(readPublish(bytes, start, body, end, this.isV5));
+    } else {
+      this.batch.add(bytes, start, end);
+    }
+  }
+
+  /** Hands on what was collected. */
+  flush(): void {
+    this.batch.flush();
+  }
+
+  /** The connection is gone. */
+  reset(): void {
+    this.epoch++;
+    this.batch.clear();
+  }
+
+  private publish(frame: PublishFrame): void {
+    const { rules, guard, counters, settings } = this.parts;
+    // Sent again, and taken in before: only the answer was lost.
+    const isKnown = frame.qos === 2 && this.parts.hasInbound(frame.packetId);
+    const all = rules.inTargets(frame.topic);
+    const targets = all.every(isPossible, this.parts) ? all : all.filter(this.check, this);
+    const [first, ...others] = targets;
+    if (first === undefined) {
+      this.acknowledge(frame);
+      return;
+    }
+    if (!isKnown && this.parts.isEcho(frame)) {
+      counters.loops++;
+      this.acknowledge(frame);
+      return;
+    }
+    const added = isKnown
+      ? undefined
+      : guard.incoming(settings, frame, first.topic, this.parts.remoteId());
+    if (added === "loop") {
+      counters.loops++;
+      this.acknowledge(frame);
+      return;
+    }
+    if (!isKnown) counters.in[frame.qos as 0 | 1 | 2]++;
+    const rewrite = {
+      topic: this.bytesOf(first.topic),
+      retain: frame.retain && first.retain,
+      added,
+    };
+    if (others.length === 0 || isKnown) this.batch.addPublish(frame, this.isV5, rewrite);
+    else this.publishSeveral(frame, others, rewrite);
+  }
+
+  private check({ topic }: Target): boolean {
+    if (isPossible.call(this.parts, { topic })) return true;
+    const why = topic.startsWith("$") ? "it begins with $" : "more levels than topic_max_depth";
+    this.parts.dropped(topic, why);
+    return false;
+  }
+
+  /**
+   * A message with more than one topic here. QoS 2: all in one turn and so in one batch of the store.
+   * QoS 1: the session's, which is acknowledged, comes when the others are stored.
+   */
+  private publishSeveral(frame: PublishFrame, others: readonly Target[], rewrite: Rewrite): void {
+    const payload = Buffer.from(frame.bytes.subarray(frame.propertiesEnd, frame.end));
+    const properties = this.isV5 ? propertiesOf(frame) : {};
+    // What came before stays before.
+    this.flush();
+    this.isPublishing = true;
+    const stored = others.map(({ topic, retain }) =>
+      this.parts.publish({
+        topic,
+        payload,
+        qos: frame.qos as 0 | 1 | 2,
+        retain: frame.retain && retain,
+        properties,
+      }),
+    );
+    this.isPublishing = false;
+    if (frame.qos !== 1) {
+      this.batch.addPublish(frame, this.isV5, rewrite);
+      this.flush();
+      return;
+    }
+    const { epoch } = this;
+    const kept = { ...frame, bytes: Buffer.from(frame.bytes) };
+    this.parts.hold();
+    void Promise.allSettled(stored).then(() => {
+      if (epoch !== this.epoch) return;
+      this.batch.addPublish(kept, this.isV5, rewrite);
+      this.flush();
+      this.parts.release();
+    });
+  }
+
+  /** Nothing here wants it: the remote broker is told that it has arrived. */
+  private acknowledge({ qos, packetId }: PublishFrame): void {
+    if (qos === 0) return;
+    this.flush();
+    this.parts.answer(qos === 1 ? PUBACK : PUBREC, packetId);
+  }
+
+  private bytesOf(topic: string): Buffer {
+    let bytes = this.topics.get(topic);
+    if (bytes === undefined) {
+      bytes = Buffer.from(topic);
+      if (this.topics.size >= 10_000) this.topics.clear();
+      this.topics.set(topic, bytes);
+    }
+    return bytes;
+  }
+}
+
+/** A client may publish to it. */
+function isPossible(
+  this: { readonly topicMaxDepth: number },
+  { topic }: { topic: string },
+): boolean {
+  return !topic.startsWith("$") && topic.split("/").length <= this.topicMaxDepth;
+}
