@@ -7,13 +7,15 @@ import { commandReference } from "../../../core/admin/reference.ts";
 import type { AdminTarget } from "../../../core/admin/target.ts";
 import { startBroker, tempDir } from "../../support/broker.ts";
 
-const FILE = new URL("../../../COMMANDS.md", import.meta.url);
+const FILE = new URL("../../../core/admin/COMMANDS.md", import.meta.url);
 
 /** Every command, those of bundled plugins, too. */
 async function allCommands(): Promise<Command[]> {
   const broker = await startBroker({
     "plugins.vmq_diversity": "on",
     "plugins.vmq_acl": "on",
+    "plugins.vmq_webhooks": "on",
+    "plugins.vmq_bridge": "on",
     "vmq_diversity.script_dir": tempDir(),
   });
   // The table is only read here, nothing of it runs.
