@@ -90,7 +90,7 @@ function confirmed(clientId) {
 async function showDetails() {
   const commands = [
     ["vmq_diversity", "Lua scripts", "script/show"],
-    ["vmq_webhooks", "Webhook endpoints", "webhooks/show"],
+    ["vmq_webhooks", "Webhook endpoints", "webhooks/show?--full"],
     ["vmq_bridge", "Bridges", "bridge/show"],
   ];
   const parts = await Promise.all(

@@ -224,6 +224,33 @@ describe.skipIf(!HAS_CHROMIUM)("the status page", () => {
     expect(faults).toEqual([]);
   });
 
+  it("shows webhook endpoints with their state", async () => {
+    const endpoint = "http://127.0.0.1:1/hook";
+    const other = await startBroker({
+      "listener.http.default": "127.0.0.1:0",
+      "plugins.vmq_webhooks": "on",
+      "vmq_webhooks.w.hook": "on_publish",
+      "vmq_webhooks.w.endpoint": endpoint,
+    });
+    const { stdout } = await other.control("api-key", ["create"]);
+    const shown = await other.control("webhooks", ["show", "--full", "--format=json"]);
+    const columns = Object.keys(JSON.parse(shown.stdout).table[0]);
+    const page = await browser.newPage();
+    onTestFinished(() => page.close());
+    const faults = faultsOf(page, `http://127.0.0.1:${other.port("http")}`);
+    await page.goto(`http://127.0.0.1:${other.port("http")}/status`);
+    await page.waitForSelector("#plugins details[data-plugin=vmq_webhooks]");
+    await page.fill("#key", stdout.trim());
+    await page.press("#key", "Enter");
+    await waitFor("the endpoint", async () =>
+      (await page.textContent("#details"))?.includes(endpoint),
+    );
+    const text = await page.textContent("#details");
+    for (const column of columns) expect(text).toContain(column);
+    expect(columns.length).toBeGreaterThan(4);
+    expect(faults).toEqual([]);
+  });
+
   it("names every control and table", async () => {
     const { page } = await open();
     const nameless = await page.evaluate<string[]>(NAMELESS);
