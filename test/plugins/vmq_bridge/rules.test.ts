@@ -65,6 +65,15 @@ describe("a topic rule", () => {
     expect(mapped("* both 0 p q", "p//a", "q//a")).toEqual([["q//a"], ["p//a"]]);
   });
 
+  it("asks the remote broker once for what another rule has already, unless with less", () => {
+    const asked = (...texts: string[]) =>
+      new Rules(texts.map(parseRule)).remote.map(({ filter, qos }) => `${filter} ${qos}`);
+    expect(asked("a/* in 1", "a/b in 1", "a/+ in 0")).toEqual(["a/# 1"]);
+    expect(asked("a/* in 0", "a/b in 1")).toEqual(["a/# 0", "a/b 1"]);
+    expect(asked("a/* in 1", "a/b in 1 retain")).toEqual(["a/# 1", "a/b 1"]);
+    expect(asked("a in 0", "a in 2 p")).toEqual(["a 2"]);
+  });
+
   it("is refused when it would write below $ here, or share both ways", () => {
     const fault = (text: string) => ruleFault(parseRule(text), 10);
     expect(fault("$SYS/* in")).toContain("topics that begin with $");
