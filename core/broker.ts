@@ -113,6 +113,7 @@ class RunningBroker implements Broker {
           plugin,
           hook,
           cause: failure instanceof Error ? failure.message : String(failure),
+          ...(failure instanceof NautilusError ? { hint: failure.hint } : {}),
         });
       },
       { denyWithoutAuthorizer: !isEmbedded },
@@ -260,6 +261,7 @@ class RunningBroker implements Broker {
       this.log.error("listener could not be started", {
         listener: `${settings.kind}.${settings.name}`,
         cause: error instanceof Error ? error.message : String(error),
+        ...(error instanceof NautilusError ? { hint: error.hint } : {}),
       });
       this.listeners.forget(listener);
     }

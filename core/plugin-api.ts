@@ -3,11 +3,17 @@
 export { textTable as table } from "./admin/render.ts";
 export { nearest } from "./config/nearest.ts";
 export { NautilusError } from "./errors.ts";
+export { Breaker } from "./hooks/breaker.ts";
 export * from "./hooks/define-plugin.ts";
 export { CONDITIONAL_HOOKS } from "./hooks/explain.ts";
 export { Later } from "./hooks/later.ts";
+export { MODIFIERS, type Shape } from "./hooks/modifier-table.ts";
+export { type AnswerFault, type CheckedAnswer, checkVerdict } from "./hooks/modifiers.ts";
 export type { PluginSetting, PluginSettings, SettingValues } from "./hooks/plugin-settings.ts";
 export { type PluginLog, ReloadedFile, type ReloadOptions } from "./hooks/reloaded-file.ts";
 export type * from "./hooks/types.ts";
 export type { Logger } from "./logger.ts";
+export { HOOK_PROPERTY_NAMES } from "./mqtt/hook-properties.ts";
+export { PROPERTY_TABLE, type PropertyRow } from "./mqtt/properties.ts";
+export { reasonCodeOf } from "./mqtt/reason-codes.ts";
 export { contains, matches, parseShared, validateFilter } from "./mqtt/topics.ts";

@@ -14,6 +14,8 @@ export interface Parameter {
   readonly help: string;
   /** Says whether a value can be one; others are refused before the command runs. */
   readonly isValid?: (value: string) => boolean;
+  /** A path that must exist. Looked at when the command runs: who may not run it learns nothing of files. */
+  readonly isPath?: true;
 }
 
 /** A flag as it was typed; the same one may come several times. */

@@ -84,5 +84,5 @@ export function groupText(prefix: readonly string[], commands: readonly Command[
 
 function columns(rows: readonly (readonly [string, string])[]): string[] {
   const width = Math.min(34, Math.max(0, ...rows.map(([name]) => name.length)));
-  return rows.map(([name, help]) => `  ${name.padEnd(width)}  ${help}`);
+  return rows.map(([name, help]) => `  ${name.padEnd(width)}  ${help}`.trimEnd());
 }

@@ -1,4 +1,5 @@
-import { BadCommand, type Call, type Command } from "./command.ts";
+import { existsSync } from "node:fs";
+import { BadCommand, type Call, type Command, flagValue } from "./command.ts";
 import { readParameters, splitLine } from "./command-line.ts";
 import { COMPLETE, candidates } from "./completion.ts";
 import { alert, type Element } from "./elements.ts";
@@ -66,13 +67,12 @@ export class Registry {
 
   /**
    * For the HTTP API: undefined when there is no such command or argument; otherwise the function that
-   * runs it and gives JSON. That rejects when the command fails.
+   * runs it and gives JSON. That rejects when the command fails, with BadCommand for what can never work.
    */
   prepare(line: readonly string[]): (() => Promise<string>) | undefined {
     try {
       const { command, call, wantsHelp } = this.read(line, {});
       if (command.isEndless === true || wantsHelp) return undefined;
-      if (missingArgument(command, call) === undefined) command.check?.(call);
       return async () => (await renderLong(await runChecked(command, call), "json")).stdout;
     } catch (error) {
       if (error instanceof BadCommand) return undefined;
@@ -140,6 +140,12 @@ async function runChecked(command: Command, call: Call): Promise<readonly Elemen
   if (missingArgument(command, call) !== undefined) return [alert(usageText(command))];
   const needsMore = command.flags?.some(({ name }) => name === "mountpoint") === true;
   if (needsMore && isMountpointAlone(command, call)) return [alert("Invalid mountpoint value")];
+  for (const { name, isPath } of command.flags ?? []) {
+    const path = isPath === true ? flagValue(call, name) : undefined;
+    if (path !== undefined && !existsSync(path)) {
+      throw new BadCommand(`Invalid value: ${JSON.stringify(path)} for flag: ${name}`);
+    }
+  }
   command.check?.(call);
   return command.run(call);
 }

@@ -106,7 +106,7 @@ function queueRow(core: Core, subscriber: Subscriber): Row {
     online_messages: sessions.reduce((sum, { out }) => sum + out.queue.size, 0),
     num_sessions: sessions.length,
     clean_session: subscriber.sessionExpiryS === 0,
-    is_plugin: false,
+    is_plugin: core.manager.isOfPlugin(subscriber),
     queue_started_at: subscriber.startedAtMs,
   };
 }

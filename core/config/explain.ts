@@ -1,7 +1,10 @@
+import { existsSync } from "node:fs";
+import { resolve } from "node:path";
 import { type Loaded, type LoadOptions, loadConfig, originText } from "./load.ts";
 import { fileSyntax } from "./parse.ts";
 import { allowedText } from "./schema.ts";
 import { type Support, supportOf } from "./support.ts";
+import type { Config } from "./types.ts";
 import { unknownKey } from "./unknown-key.ts";
 
 /** What a command prints, and its exit code. Every line ends with a line end. */
@@ -14,11 +17,24 @@ export interface Answer {
 /** `config check`: notices and "config is OK", or all errors and exit code 1. */
 export function checkConfig(options: LoadOptions, loaded = loadConfig(options)): Answer {
   const ok = loaded.config === undefined ? [] : ["config is OK"];
+  const missing = loaded.config === undefined ? [] : missingFiles(loaded.config);
+  const notices = [...loaded.notices, ...missing];
   return {
     exit: loaded.config === undefined ? 1 : 0,
-    stdout: lines([...loaded.notices.map((notice) => `notice: ${notice}`), ...ok]),
+    stdout: lines([...notices.map((notice) => `notice: ${notice}`), ...ok]),
     stderr: lines(loaded.errors),
   };
+}
+
+/** Files and folders that somebody named and that are not there; those that the broker makes do not count. */
+function missingFiles(config: Config): string[] {
+  return config.written().flatMap(({ key, row, text, origin }) => {
+    const isRead = row.type === "file" || row.type === "directory";
+    const isMade = /^log\..*\.file$/.test(key) || supportOf(row).kind !== "works";
+    if (!isRead || isMade || text === "" || existsSync(resolve(config.cwd, text))) return [];
+    const what = row.type === "file" ? "file" : "folder";
+    return [`${originText(origin)}: ${key}: there is no ${what} "${text}"`];
+  });
 }
 
 /**

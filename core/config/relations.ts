@@ -10,6 +10,9 @@ export function relationFaults(
   return [...webhookFaults(settings, isWritten), ...syslogFaults(settings)];
 }
 
+/** An address that the plugin can call; unix sockets as nginx writes them. */
+const ENDPOINT = /^https?:\/\/(unix:\/[^:]+(:\/[^\s#]*)?|[^\s/?#]+([/?][^\s#]*)?)$/;
+
 /** A configured webhook needs both its hook and its endpoint. */
 function webhookFaults(
   settings: ReadonlyMap<string, Setting>,
@@ -22,6 +25,10 @@ function webhookFaults(
     if (option !== "hook" && option !== "endpoint") continue;
     const other = `vmq_webhooks.${name}.${option === "hook" ? "endpoint" : "hook"}`;
     if (!isWritten(other)) faults.push({ setting, wrong: `${other} is not defined` });
+    else if (option === "endpoint" && !ENDPOINT.test(setting.text)) {
+      const wrong = `"${setting.text}" is no endpoint, allowed: http://host/path, https://host/path, http://unix:/socket:/path`;
+      faults.push({ setting, wrong });
+    }
   }
   return faults;
 }

@@ -49,8 +49,6 @@ function later(feature: string, accept?: readonly string[]): Support {
 
 /** The one place to flip when a feature is built: remove its line (everything else works). */
 export const SUPPORT_RULES: Rules = [
-  ["plugins.vmq_webhooks", later("plugin vmq_webhooks", ["off"])],
-  ["vmq_webhooks.*", later("plugin vmq_webhooks")],
   ...["tcp", "ssl"].flatMap((transport) =>
     ["queue_dir", "segment_size"].map(
       (option) => [`vmq_bridge.${transport}.$name.${option}`, BRIDGE_STORE] as const,

@@ -280,7 +280,7 @@ function checkDecision(value: unknown): Checked {
   const decision: Fields = { topic, qos: code };
   for (const [name, given] of Object.entries(options)) {
     if (given === undefined || given === null) continue;
-    const shape = OPTIONS[name];
+    const shape = Object.hasOwn(OPTIONS, name) ? OPTIONS[name] : undefined;
     if (shape === undefined) return { field: name, message: "is no option of a subscription" };
     const checked = inField(name, checkValue(shape, given));
     if ("message" in checked) return checked;

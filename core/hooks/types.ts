@@ -71,6 +71,8 @@ export interface RegisterArgs {
   readonly password: Buffer | undefined;
   readonly clean_session: boolean;
   readonly connection_meta: ConnectionMeta | undefined;
+  /** Aborted when the client's connection ends before the answer; not there in a dry run. */
+  readonly signal?: AbortSignal;
 }
 
 export interface RegisterM5Args extends Omit<RegisterArgs, "clean_session"> {

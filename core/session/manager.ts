@@ -91,6 +91,11 @@ export class SessionManager {
     }
   }
 
+  /** True for the state of a plugin's session. */
+  isOfPlugin({ mountpoint, clientId }: Subscriber): boolean {
+    return this.held.has(keyOf(mountpoint, clientId));
+  }
+
   /** True when the client id is that of a plugin's session and somebody else connects with it. */
   isHeld(session: Session): boolean {
     const holder = this.held.get(keyOf(session.mount.name, session.clientId));

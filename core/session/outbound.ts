@@ -327,6 +327,10 @@ export class Outbound implements CommitWaiter, Timed {
   private rewrite(delivery: Delivery, then: () => void): void {
     const { core, username } = this.session;
     const message = delivery.message as Message;
+    const properties = hookPropertiesOf(message, core.wallMs());
+    if (this.isV5 && delivery.subscriptionIds !== undefined) {
+      properties.p_subscription_id = [...delivery.subscriptionIds];
+    }
     const args = {
       username,
       subscriber_id: (this.subscriber as Subscriber).hookId,
@@ -334,7 +338,7 @@ export class Outbound implements CommitWaiter, Timed {
       topic: message.topic,
       payload: message.payload,
       retain: delivery.retain,
-      properties: hookPropertiesOf(message, core.wallMs()),
+      properties,
     };
     const verdict = core.hooks.ask(
       this.isV5 ? "on_deliver_m5" : "on_deliver",

@@ -131,6 +131,8 @@ export class Session implements TransportHandler, PacketSink, Timed {
   /** The client sends but does not read its answers. */
   private isChoked = false;
   readonly connectedAtMs: number;
+  /** Made when a plugin asks whether the client is still there. */
+  private ownClosing: AbortController | undefined;
   /** Set when the socket has closed. */
   private closedBecause: string | undefined;
   private lastInputMs: number;
@@ -305,6 +307,12 @@ export class Session implements TransportHandler, PacketSink, Timed {
   get context(): SessionContext {
     this.ownContext ??= {};
     return this.ownContext;
+  }
+
+  /** Aborted when this session ends. */
+  get closing(): AbortSignal {
+    this.ownClosing ??= new AbortController();
+    return this.ownClosing.signal;
   }
 
   // ---- messages that plugins are asked about
@@ -536,6 +544,7 @@ export class Session implements TransportHandler, PacketSink, Timed {
     if (this.phase === CLOSED) return;
     const wasConnected = this.phase >= AUTHENTICATING;
     this.phase = CLOSED;
+    this.ownClosing?.abort();
     this.core.early.delete(this);
     this.core.wheel.cancel(this);
     if (this.version === 5 && wasConnected && ending.code !== undefined) {

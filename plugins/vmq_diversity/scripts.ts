@@ -37,6 +37,16 @@ export interface ScriptsOptions {
   readonly changed: () => void;
 }
 
+/** What to do about a call that failed. */
+const HINTS: Readonly<Record<Exclude<CallEnd["kind"], "ok">, string>> = {
+  error: "correct the script at that line; `vmq-admin script run` calls one hook by itself",
+  timeout:
+    "find out what the script waits for, or raise vmq_diversity.call_timeout; `vmq-admin script show` has its times",
+  killed:
+    "look for an endless loop or a growing table, or raise vmq_diversity.instruction_limit or memory_limit",
+  busy: "let the script answer faster, give it more states (num_states), or raise vmq_diversity.max_queued_calls",
+};
+
 /** How often files are looked at. */
 const WATCH_MS = 500;
 
@@ -92,6 +102,7 @@ export class Scripts {
         hook,
         cause: message,
         ...(traceback ? { traceback } : {}),
+        hint: HINTS[end.kind],
       });
   }
 

@@ -4,6 +4,8 @@ import { runBrokerSuite } from "./broker-suite.ts";
 import { runHooksSuite } from "./hooks-suite.ts";
 import { runLuaCacheSuite } from "./lua-cache-suite.ts";
 import { runLuaSuite } from "./lua-suite.ts";
+import { runScrapeSuite } from "./scrape-suite.ts";
+import { runWebhooksSuite } from "./webhooks-suite.ts";
 
 /** Options that every suite gets; a suite ignores what it has no use for. */
 export interface SuiteOptions {
@@ -31,8 +33,10 @@ export const SUITES: Readonly<Record<string, Suite>> = {
     about: "publish and register decisions in Lua, beside the same without Lua",
     run: runLuaSuite,
   },
+  webhooks: { about: "what decisions of an HTTP endpoint cost", run: runWebhooksSuite },
   bridge: { about: "a one-way bridge against Mosquitto's", run: runBridgeSuite },
   hooks: { about: "what a chain of synchronous plugins adds to a publish", run: runHooksSuite },
+  scrape: { about: "a scrape of /metrics with 10 000 clients", run: runScrapeSuite },
   "lua-cache": {
     about: "a publish that auth_cache of vmq_diversity answers",
     run: runLuaCacheSuite,

@@ -1,4 +1,3 @@
-import { existsSync } from "node:fs";
 import { isIP } from "node:net";
 import { loadConfig } from "../../config/load.ts";
 import type { Config } from "../../config/types.ts";
@@ -99,7 +98,7 @@ function flag(name: string, help: string): Parameter {
 }
 
 function file(name: string, help: string): Parameter {
-  return { name, value: "File", help, isValid: existsSync };
+  return { name, value: "File", help, isPath: true };
 }
 
 const KILL: Parameter = {

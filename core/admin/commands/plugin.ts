@@ -1,4 +1,3 @@
-import { existsSync } from "node:fs";
 import { NautilusError } from "../../errors.ts";
 import { CONDITIONAL_HOOKS, conditionalHook, type ExplainQuery } from "../../hooks/explain.ts";
 import type { HookName } from "../../hooks/types.ts";
@@ -100,7 +99,7 @@ export function pluginCommands(target: AdminTarget): Command[] {
           short: "p",
           value: "Path",
           help: "its file or folder; without it a bundled plugin",
-          isValid: existsSync,
+          isPath: true,
         },
         ...MODULE_FLAGS,
       ],

@@ -1,5 +1,6 @@
 import type { FastifyReply, FastifyRequest } from "fastify";
 import { NautilusError } from "../../errors.ts";
+import { BadCommand } from "../command.ts";
 import { CORS_HEADERS } from "./api-v2.ts";
 import { type Parameter, queryOf } from "./query.ts";
 import { addResource } from "./rest.ts";
@@ -48,7 +49,9 @@ export function apiV1Module(commands: CommandSource): HttpModule {
               return await command();
             } catch (error) {
               // A value that is not allowed, say: the caller's fault, so 400 where VerneMQ has 500.
-              if (error instanceof NautilusError) return reply.code(400).send();
+              if (error instanceof NautilusError || error instanceof BadCommand) {
+                return reply.code(400).send();
+              }
               throw error;
             }
           },

@@ -37,7 +37,10 @@ export function askAuth(
     ),
     session.chainSet,
   );
-  if (isPromise(verdict)) return verdict.then((late) => outcome(method, late as AuthVerdict));
+  if (isPromise(verdict)) {
+    // A `Later` has no result of its own `then`.
+    return Promise.resolve(verdict).then((late) => outcome(method, late as AuthVerdict));
+  }
   return outcome(method, verdict as AuthVerdict);
 }
 

@@ -15,7 +15,7 @@ import { CONNACK, type ConnectPacket, type Properties, type Will } from "../../m
 import { encodePublishProperties } from "../../mqtt/publish-properties.ts";
 import { isServerReasonCode, reasonCodeOf } from "../../mqtt/reason-codes.ts";
 import type { StoredWill } from "../../store/types.ts";
-import { PublishCall, withContext } from "../hook-arguments.ts";
+import { WillCall, withContext, withSignal } from "../hook-arguments.ts";
 import { RateLimit } from "../rate.ts";
 import { AUTHENTICATING, CONNECTED, CONNECTING, type Session } from "../session.ts";
 import { withModifiers } from "../settings.ts";
@@ -150,12 +150,12 @@ function askRegister(session: Session, packet: ConnectPacket): unknown {
     };
     return session.core.hooks.ask(
       "auth_on_register",
-      withContext(common, session),
+      withSignal(common, session),
       session.chainSet,
     );
   }
   const properties = toHookProperties(packet.properties);
-  const args = withContext(
+  const args = withSignal(
     { peer, subscriber_id, username, password, connection_meta, clean_start: clean, properties },
     session,
   );
@@ -289,7 +289,8 @@ function checkWill(session: Session, progress: Progress): void {
     progress.throttleMs = changes?.throttle ?? 0;
     attach(session, progress);
   };
-  const call = new PublishCall(session.core, session.username, session.hookId, message, session);
+  const { core: clock, username, hookId } = session;
+  const call = new WillCall(clock, username, hookId, message, session, will.properties);
   const verdict = core.hooks.ask(chain, call, session.chainSet);
   if (isPromise(verdict)) session.proceed(verdict as Promise<unknown>, decide);
   else decide(verdict);

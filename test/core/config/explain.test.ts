@@ -31,6 +31,19 @@ describe("config check", () => {
     });
   });
 
+  test("names files that are set and not there, but not those the broker makes", () => {
+    writeFileSync(join(folder, "there"), "");
+    const { exit, stdout } = checkConfig(
+      options(
+        "listener.tcp.a = 127.0.0.1:1\nvmq_acl.acl_file = nosuch\nvmq_passwd.password_file = ./there\nlog.console.file = ./log/x.log",
+      ),
+    );
+    expect(exit).toBe(0);
+    expect(stdout).toBe(
+      'notice: v.conf:2: vmq_acl.acl_file: there is no file "nosuch"\nconfig is OK\n',
+    );
+  });
+
   test("prints all errors and gives exit code 1", () => {
     const answer = checkConfig(options("a = 1\nb"));
     expect(answer.exit).toBe(1);

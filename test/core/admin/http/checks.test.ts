@@ -1,3 +1,4 @@
+import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
 import type { Broker } from "../../../../core/broker-types.ts";
 import { startBroker, waitOffline } from "../../../support/broker.ts";
@@ -338,6 +339,19 @@ describe("/api/v1", () => {
     const alert = await json("/api/v1/session/disconnect");
     expect(alert).toMatchObject({ type: "alert", alert: [{ type: "text" }] });
     expect(alert.alert[0].text).toContain("client-id=<ClientId>");
+  });
+
+  it("tells nobody without a key which files and settings there are", async () => {
+    const { broker, ask } = await start();
+    for (const file of [fileURLToPath(import.meta.url), "/nosuch/file"]) {
+      for (const path of [
+        `/api/v1/plugin/enable?--name=x&--path=${encodeURIComponent(file)}`,
+        `/api/v1/set?vmq_acl.acl_file=${encodeURIComponent(file)}`,
+      ]) {
+        expect((await get(broker, path)).status).toBe(401);
+      }
+    }
+    expect((await ask("/api/v1/plugin/enable?--name=x&--path=/nosuch/file")).status).toBe(400);
   });
 
   it("changes settings; a bad value is refused and changes nothing (check 21)", async () => {
