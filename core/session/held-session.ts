@@ -8,13 +8,12 @@ import type {
 import { HookRegistry } from "../hooks/registry.ts";
 import type { ListenerSettings } from "../listeners/types.ts";
 import { encodeConnect } from "../mqtt/client-codec.ts";
-import { Message } from "../mqtt/message.ts";
-import { encodePublishProperties } from "../mqtt/publish-properties.ts";
+import type { Message } from "../mqtt/message.ts";
 import { parseShared, validateFilter, validateTopic } from "../mqtt/topics.ts";
 import type { Subscription } from "../routing/subscription.ts";
 import type { Core } from "./core.ts";
-import { LinkTransport } from "./link-transport.ts";
-import { ForwardView } from "./message-view.ts";
+import { LinkTransport, listenerOf } from "./link-transport.ts";
+import { copyOf, ForwardView } from "./message-view.ts";
 import { Session } from "./session.ts";
 import type { SessionSettings } from "./settings.ts";
 import { NEVER_EXPIRES, type Subscriber } from "./subscriber.ts";
@@ -362,34 +361,6 @@ export function ownerName(plugin: string): string {
   return `plugin ${plugin}`;
 }
 
-type UserProperties = NonNullable<ForwardedMessage["userProperties"]>;
-
-/** As on the wire; plugins add the same to many messages. */
-const encoded = new WeakMap<UserProperties, Buffer | undefined>();
-
-function encodedOf(added: UserProperties): Buffer | undefined {
-  if (!encoded.has(added)) {
-    const userProperties = added.map(([key, value]): [string, string] => [key, value]);
-    encoded.set(added, encodePublishProperties({ userProperties }).forward);
-  }
-  return encoded.get(added);
-}
-
-/** The message itself where nothing is changed: its publisher is then answered as soon as the peer is. */
-function copyOf(message: Message, copy: ForwardedMessage): Message {
-  let { properties } = message;
-  const isSame =
-    copy.topic === message.topic && copy.qos === message.qos && copy.retain === message.retain;
-  if (isSame && copy.userProperties === undefined) return message;
-  const added = copy.userProperties === undefined ? undefined : encodedOf(copy.userProperties);
-  if (added !== undefined) {
-    properties = properties === undefined ? added : Buffer.concat([properties, added]);
-  }
-  const { mountpoint, payload, expiresAtMs } = message;
-  const { topic, qos, retain } = copy;
-  return new Message(mountpoint, topic, payload, qos, retain, properties, expiresAtMs);
-}
-
 /** A delivery exactly as the message says: with its QoS and its RETAIN flag. */
 function plainDelivery(receiver: Subscriber): Subscription {
   return {
@@ -403,31 +374,5 @@ function plainDelivery(receiver: Subscriber): Subscription {
     retainHandling: 2,
     ids: undefined,
     requestedFilter: undefined,
-  };
-}
-
-/** What stands for the listener of a session without one. */
-function listenerOf(plugin: string, mountpoint: string): ListenerSettings {
-  return {
-    kind: "tcp",
-    name: plugin,
-    address: plugin,
-    port: 0,
-    unixSocket: false,
-    mountpoint,
-    maxConnections: Number.POSITIVE_INFINITY,
-    maxConnectionLifetimeS: 0,
-    allowedProtocolVersions: [3, 4, 5],
-    allowAnonymousOverride: true,
-    authPlugins: undefined,
-    authzPlugins: undefined,
-    forwardConnectionOpts: false,
-    proxyProtocol: false,
-    proxyProtocolUseCnAsUsername: false,
-    proxyXff: { enabled: false, trusted: [], useCnAsUsername: false, cnHeader: "" },
-    maxWsFrameSize: 0,
-    maxRequestLineLength: 0,
-    maxHeaderValueLength: 0,
-    tls: undefined,
   };
 }

@@ -76,3 +76,29 @@ export class LinkTransport implements Transport {
     this.end();
   }
 }
+
+/** What stands for the listener of a session without one. */
+export function listenerOf(plugin: string, mountpoint: string): ListenerSettings {
+  return {
+    kind: "tcp",
+    name: plugin,
+    address: plugin,
+    port: 0,
+    unixSocket: false,
+    mountpoint,
+    maxConnections: Number.POSITIVE_INFINITY,
+    maxConnectionLifetimeS: 0,
+    allowedProtocolVersions: [3, 4, 5],
+    allowAnonymousOverride: true,
+    authPlugins: undefined,
+    authzPlugins: undefined,
+    forwardConnectionOpts: false,
+    proxyProtocol: false,
+    proxyProtocolUseCnAsUsername: false,
+    proxyXff: { enabled: false, trusted: [], useCnAsUsername: false, cnHeader: "" },
+    maxWsFrameSize: 0,
+    maxRequestLineLength: 0,
+    maxHeaderValueLength: 0,
+    tls: undefined,
+  };
+}

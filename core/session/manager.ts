@@ -47,7 +47,7 @@ export class SessionManager {
 
   /**
    * The state of a plugin's session, found or made: it is kept without a connection and never expires.
-   * While it is held nobody else can connect with its client id; false = somebody holds it already.
+   * While it is held nobody else can connect with its client id; undefined = somebody holds it already.
    */
   hold(
     listener: ListenerSettings,

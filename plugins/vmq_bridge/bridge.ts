@@ -175,7 +175,7 @@ export class Bridge {
       ready: () => {
         if (remote !== this.remote) return;
         this.remoteId = undefined;
-        remote.subscribe(this.rules.remote);
+        remote.subscribe(this.rules.remote, this.counters.connects > 0);
         if (this.asksIdentity) remote.ask(IDENTITY_TOPIC);
         remote.wire.release();
       },

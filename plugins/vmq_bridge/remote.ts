@@ -108,8 +108,11 @@ export class Remote {
     });
   }
 
-  /** Asks for all filters at once, each with a packet of its own so that one refusal is only its own. */
-  subscribe(subscriptions: readonly RemoteSubscription[]): void {
+  /**
+   * Asks for all filters at once, each with a packet of its own so that one refusal is only its own.
+   * `isAgain`: the remote may have these subscriptions; retained messages come for new ones (MQTT 5).
+   */
+  subscribe(subscriptions: readonly RemoteSubscription[], isAgain: boolean): void {
     const refused: string[] = [];
     let open = subscriptions.length;
     const answered = (): void => {
@@ -127,7 +130,8 @@ export class Remote {
     }, this.settings.connectTimeoutS * 1000);
     for (const { filter, qos, retain } of subscriptions) {
       // [MQTT-3.8.3-4] No Local on a shared subscription is a protocol error
-      const options = { qos, nl: !filter.startsWith("$share/"), rap: retain, rh: 0 as const };
+      const nl = !filter.startsWith("$share/");
+      const options = { qos, nl, rap: retain, rh: isAgain ? (1 as const) : (0 as const) };
       this.client.subscribe(filter, options, (error) => {
         if (error !== null && error !== undefined) refused.push(filter);
         answered();

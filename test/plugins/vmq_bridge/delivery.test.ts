@@ -70,6 +70,37 @@ describe("incoming messages of a bridge", () => {
     expect(near.payloads()).toEqual(["one", "two"]);
   });
 
+  it("may come right behind CONNACK", async () => {
+    const remote = await scripted();
+    const broker = await bridged(bridgeTo(remote.port, { ...PLAIN, "topic.1": "a in 1" }));
+    const near = await client(broker.port(), "a", { qos: 1 });
+    const link = await remote.next();
+    await link.next("connect");
+    link.sendTogether(
+      { cmd: "connack", sessionPresent: true, returnCode: 0 },
+      { cmd: "publish", topic: "a", payload: "1", qos: 1, messageId: 1, dup: true, retain: false },
+      { cmd: "publish", topic: "a", payload: "2", qos: 1, messageId: 2, dup: false, retain: false },
+    );
+    await near.got(2);
+    expect(near.payloads()).toEqual(["1", "2"]);
+    await link.grant();
+    await waitFor("both acknowledged", () => link.all("puback").length === 2);
+  });
+
+  it("that get several topics here do not leave by a rule for one of them", async () => {
+    const { broker, link } = await linked(
+      { "topic.1": "a in 1", "topic.2": "a in 1 copy", "topic.3": "copy/* out", "topic.4": "end" },
+      1,
+    );
+    const near = await client(broker.port(), "#", { qos: 1 });
+    publish(link, { topic: "a", qos: 1, messageId: 1 });
+    publish(link, { topic: "a", qos: 2, messageId: 2 });
+    await near.got(4);
+    await near.publish("end", "end");
+    await waitFor("the end", () => link.all("publish").length > 0);
+    expect(link.all("publish").map(({ topic }) => topic)).toEqual(["end"]);
+  });
+
   it("that no rule maps are acknowledged and go nowhere", async () => {
     const { broker, link } = await linked({ "topic.1": "a in 2" }, 1);
     const near = await client(broker.port(), "#", { qos: 1 });
@@ -154,6 +185,24 @@ describe("outgoing messages of a bridge", () => {
     expect(await show(broker)).toMatchObject({ "buffer size": "0", "buffer dropped msgs": "2" });
   });
 
+  it("that were sent already take no place in the buffer", async () => {
+    const { remote, broker, link } = await linked({
+      "topic.1": "a 1",
+      max_outgoing_buffered_messages: "3",
+    });
+    const near = await client(broker.port());
+    for (const payload of numbers(1, 2)) await near.publish("a", payload, { qos: 1 });
+    await waitFor("two messages", () => link.all("publish").length === 2);
+    link.close();
+    await remote.next().then((next) => next.next("connect"));
+    for (const payload of numbers(3, 6)) await near.publish("a", payload, { qos: 1 });
+    expect((await show(broker))["buffer dropped msgs"]).toBe("1");
+    const connection = remote.connections.at(-1);
+    connection?.send({ cmd: "connack", sessionPresent: true, returnCode: 0 });
+    await waitFor("five messages", () => connection?.all("publish").length === 5);
+    expect(payloads(connection?.all("publish") ?? [])).toEqual(numbers(1, 5));
+  });
+
   it("at QoS 0 wait in the same buffer", async () => {
     const remote = await scripted();
     const broker = await bridged(
@@ -231,7 +280,7 @@ describe("outgoing messages of a bridge", () => {
       expect((await show(first))["buffer size"]).toBe("50");
       await near.mqtt.endAsync(true);
       await first.close();
-      await bridged(settings, { dataDir });
+      const second = await bridged(settings, { dataDir });
       const link = await waitFor("a connection", async () => {
         const next = await remote.next();
         await next.next("connect").catch(() => undefined);
@@ -251,6 +300,14 @@ describe("outgoing messages of a bridge", () => {
         return sent.length >= 50;
       });
       expect(payloads(link.all("publish"))).toEqual(numbers(1, 50));
+      // Nothing is left of those that are done.
+      await waitFor("an empty queue", async () => {
+        const row = await show(second);
+        return row["buffer size"] === "0" && (qos === "2" || row.unacknowledged === "0");
+      });
+      await second.control("bridge", ["stop"]);
+      const left = second.sessions().find(({ client_id }) => client_id === "bridge.tcp.br0");
+      if (qos !== "2") expect(left?.queue_size).toBe(0);
     });
   }
 

@@ -47,7 +47,7 @@ describe.skipIf(!hasMosquitto)("a bridge to Mosquitto", () => {
     }
   }
 
-  it("carries properties of MQTT 5 both ways", async () => {
+  it("carries properties of MQTT 5 both ways (B-43)", async () => {
     const remote = await startMosquitto();
     const broker = await bridged(
       bridgeTo(remote.port, { mqtt_version: "5", "topic.1": "a both 1", "topic.2": "b in 1" }),
@@ -74,7 +74,7 @@ describe.skipIf(!hasMosquitto)("a bridge to Mosquitto", () => {
     }
   });
 
-  it("forwards retained messages of both sides when the rule says retain", async () => {
+  it("forwards retained messages of both sides when the rule says retain (B-17)", async () => {
     const remote = await startMosquitto();
     const before = await client(remote.port);
     await before.publish("in/kept", "far", { qos: 1, retain: true });
@@ -116,7 +116,7 @@ describe.skipIf(!hasMosquitto)("a bridge to Mosquitto", () => {
     expect(empty.received.filter(({ topic }) => topic === "out/kept")).toEqual([]);
   });
 
-  it("sends retained messages that were there before it, with the flag when the rule says so", async () => {
+  it("sends retained messages that were there before it, with the flag when the rule says so (B-17)", async () => {
     const remote = await startMosquitto();
     const far = await client(remote.port, "#", { protocolVersion: 5, rap: true });
     const settings = bridgeTo(remote.port, {

@@ -61,6 +61,12 @@ export class RemoteConnection {
     this.socket.write(mqttPacket.generate(packet, { protocolVersion: this.version }));
   }
 
+  /** Sends packets in one write. */
+  sendTogether(...packets: Packet[]): void {
+    const options = { protocolVersion: this.version };
+    this.socket.write(Buffer.concat(packets.map((one) => mqttPacket.generate(one, options))));
+  }
+
   /** Takes CONNECT and answers it. */
   async accept(code = 0, sessionPresent = false, properties?: object): Promise<Packet> {
     const connect = await this.next("connect");
