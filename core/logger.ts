@@ -1,4 +1,6 @@
 import { destination, type Logger as Pino, pino } from "pino";
+import { Batched } from "./logging/batched.ts";
+import { textLine } from "./logging/text-line.ts";
 import {
   type HandlerInfo,
   LEVEL_NUMBERS,
@@ -111,10 +113,8 @@ export function createLogger(options: LoggerOptions): RootLogger {
     lastLevel: 0,
     write(line: string): void {
       for (const log of logs) {
-        if (this.lastLevel < log.least) continue;
-        const text = log.format === "json" ? line : textLine(line, log.format);
-        if (shared.isEnding && log.sink.writeNow !== undefined) log.sink.writeNow(text);
-        else log.sink.write(text, this.lastLevel);
+        if (log.format === "json" && this.lastLevel >= log.least)
+          put(shared, log, line, this.lastLevel);
       }
     },
   };
@@ -130,7 +130,7 @@ export function createLogger(options: LoggerOptions): RootLogger {
     },
     sink,
   );
-  const logger = facade(shared, root, undefined);
+  const logger = facade(shared, root, {}, undefined);
   return {
     ...logger,
     lastWords: (message, error) => {
@@ -171,7 +171,11 @@ const closing = { close: () => Promise.resolve() };
 /** The standard output, without waiting for it. */
 export function standardOutput(): LogSink {
   const out = destination({ dest: 1, sync: false, minLength: 0, maxLength: WAITING_BYTES_MAX });
-  return { ...closing, write: (line) => out.write(line), flushSync: () => out.flushSync() };
+  return new Batched({
+    ...closing,
+    write: (line) => out.write(line),
+    flushSync: () => out.flushSync(),
+  });
 }
 
 function leastLevel({ isForFaults }: Pick<LogHandler, "isForFaults">, level: LogLevel): number {
@@ -209,9 +213,37 @@ export function silentLogger(): Logger {
 
 type Written = "debug" | "info" | "warn" | "error" | "critical";
 
+function put({ isEnding }: Shared, { sink }: Log, line: string, level: number): void {
+  if (isEnding && sink.writeNow !== undefined) sink.writeNow(line);
+  else sink.write(line, level);
+}
+
+/** JSON lines are pino's; text, which most people read, is composed without them in between. */
+function emit(
+  shared: Shared,
+  target: Pino,
+  level: Written,
+  message: string,
+  fields: readonly [common: Record<string, unknown>, own: Record<string, unknown>],
+): void {
+  const number = LEVEL_NUMBERS[level];
+  const name = level === "critical" ? "fatal" : level;
+  let isJson = false;
+  for (const log of shared.logs) {
+    if (number < log.least) continue;
+    if (log.format === "json") isJson = true;
+    else {
+      const line = textLine(log.format, LABELS[name] ?? name, shared.now(), message, fields);
+      put(shared, log, line, number);
+    }
+  }
+  if (isJson) target[name](fields[1], message);
+}
+
 function facade(
   shared: Shared,
   target: Pino,
+  common: Record<string, unknown>,
   limit: { key: string; perS: number } | undefined,
 ): Logger {
   function write(level: Written, text: string, fields?: LogFields) {
@@ -220,7 +252,8 @@ function facade(
     if (suppressed === undefined) return;
     const clean = fields === undefined ? {} : cleanFields(fields);
     if (suppressed > 0) clean.suppressed = suppressed;
-    target[level === "critical" ? "fatal" : level](clean, text.replace(/\s*\r?\n\s*/g, ", "));
+    const message = /[\r\n]/.test(text) ? text.replace(/\s*\r?\n\s*/g, ", ") : text;
+    emit(shared, target, level, message, [common, clean]);
   }
   return {
     debug: (message, fields) => write("debug", message, fields),
@@ -231,8 +264,11 @@ function facade(
       const cause = error instanceof Error ? (error.stack ?? error.message) : String(error);
       write("critical", message, { ...fields, cause });
     },
-    child: (fields) => facade(shared, target.child(cleanFields(fields)), limit),
-    limited: (key, perS) => facade(shared, target, { key, perS }),
+    child: (fields) => {
+      const added = cleanFields(fields);
+      return facade(shared, target.child(added), { ...common, ...added }, limit);
+    },
+    limited: (key, perS) => facade(shared, target, common, { key, perS }),
     isEnabled: (level) => LEVEL_NUMBERS[level] >= shared.least,
     setLevel: (level) => setLevel(shared, shared.logs, level),
     flush: () => flush(shared),
@@ -291,30 +327,4 @@ function cleanField(value: unknown, depth: number, charsMax = FIELD_CHARS_MAX): 
       : cleanFields({ ...value }, depth + 1);
   }
   return value;
-}
-
-/** One JSON line of pino as text; `text` and `simple` are VerneMQ's two templates. */
-function textLine(json: string, format: "text" | "simple" | "tty"): string {
-  const { level, time, msg, ...fields }: Record<string, unknown> = JSON.parse(json);
-  const iso = new Date(Number(time) / 1000).toISOString();
-  const facts = Object.entries(fields)
-    .map(([key, value]) => ` ${key}=${fieldText(value)}`)
-    .join("");
-  if (format === "tty") {
-    return `${iso.slice(11, 23)} ${coloured(String(level))} ${String(msg)}\u001b[2m${facts}\u001b[0m\n`;
-  }
-  const at = iso.replace("Z", "000+00:00");
-  return format === "simple"
-    ? `${at} ${String(level)}: ${String(msg)}${facts}\n`
-    : `${at} [${String(level)}] <${process.pid}> ${String(msg)}${facts}\n`;
-}
-
-function fieldText(value: unknown): string {
-  const text = typeof value === "string" ? value : JSON.stringify(value);
-  return /[\s"=\p{Cc}]|^$/u.test(text) ? JSON.stringify(text) : text;
-}
-
-function coloured(level: string): string {
-  const colour = level === "error" || level === "critical" ? 31 : level === "warning" ? 33 : 32;
-  return `\u001b[${colour}m${level.padEnd(7)}\u001b[0m`;
 }

@@ -1,5 +1,6 @@
 import { resolve } from "node:path";
 import type { Config } from "../config/types.ts";
+import { Batched } from "./batched.ts";
 import { CrashFile } from "./crash-file.ts";
 import { LogFile } from "./log-file.ts";
 import { Syslog } from "./syslog.ts";
@@ -61,7 +62,7 @@ function fileHandler(config: Config, name: string, key: string, level: LogLevel)
     file: options.file,
     level,
     format: isJson ? "json" : textFormat(config),
-    sink: new LogFile(options),
+    sink: new Batched(new LogFile(options)),
   };
 }
 

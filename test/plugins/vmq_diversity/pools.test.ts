@@ -179,7 +179,7 @@ describe("a server that hangs, dies or comes back", () => {
             },
             20_000,
           );
-        expect(await ask()).toEqual([true, answer]);
+        await back();
         server.pause();
         const hung = await ask().catch((error: unknown) => [false, String(error)]);
         expect(hung).toEqual([false, expect.stringMatching(/unavailable|no answer/)]);
@@ -202,11 +202,14 @@ describe("a server that hangs, dies or comes back", () => {
     // The driver itself looks for a server longer than this.
     const impatient = await startHost({ callTimeoutMs: 1_500, settings, scope: "test" });
     const port = await freePort();
-    const asked = impatient.run(
-      `mongodb.ensure_pool { pool_id = "p", host = "127.0.0.1", port = ${port}, database = "db" }
-       return mongodb.find_one("p", "c", {})`,
-    );
-    await expect(asked).rejects.toThrow("unavailable: mongodb p: connect ECONNREFUSED");
+    const ask = (pool: string): Promise<unknown> =>
+      impatient.run(
+        `mongodb.ensure_pool { pool_id = "${pool}", host = "127.0.0.1", port = ${port}, database = "db" }
+         return mongodb.find_one("${pool}", "c", {})`,
+      );
+    // The first call loads the driver, which a busy machine may take long for.
+    await expect(ask("first")).rejects.toThrow();
+    await expect(ask("p")).rejects.toThrow("unavailable: mongodb p: connect ECONNREFUSED");
   });
 
   it.skipIf(!hasMariadb())(
