@@ -16,24 +16,28 @@ export interface Answer {
 
 /** `config check`: notices and "config is OK", or all errors and exit code 1. */
 export function checkConfig(options: LoadOptions, loaded = loadConfig(options)): Answer {
-  const ok = loaded.config === undefined ? [] : ["config is OK"];
   const missing = loaded.config === undefined ? [] : missingFiles(loaded.config);
-  const notices = [...loaded.notices, ...missing];
+  const needed = missing.filter(({ isNeeded }) => isNeeded).map(({ text }) => text);
+  const others = missing.filter(({ isNeeded }) => !isNeeded).map(({ text }) => text);
+  const isOk = loaded.config !== undefined && needed.length === 0;
+  const notices = [...loaded.notices, ...others].map((notice) => `notice: ${notice}`);
   return {
-    exit: loaded.config === undefined ? 1 : 0,
-    stdout: lines([...notices.map((notice) => `notice: ${notice}`), ...ok]),
-    stderr: lines(loaded.errors),
+    exit: isOk ? 0 : 1,
+    stdout: lines([...notices, ...(isOk ? ["config is OK"] : [])]),
+    stderr: lines([...loaded.errors, ...needed]),
   };
 }
 
 /** Files and folders that somebody named and that are not there; those that the broker makes do not count. */
-function missingFiles(config: Config): string[] {
+function missingFiles(config: Config): { text: string; isNeeded: boolean }[] {
   return config.written().flatMap(({ key, row, text, origin }) => {
     const isRead = row.type === "file" || row.type === "directory";
     const isMade = /^log\..*\.file$/.test(key) || supportOf(row).kind !== "works";
     if (!isRead || isMade || text === "" || existsSync(resolve(config.cwd, text))) return [];
     const what = row.type === "file" ? "file" : "folder";
-    return [`${originText(origin)}: ${key}: there is no ${what} "${text}"`];
+    const missing = `${originText(origin)}: ${key}: there is no ${what} "${text}"`;
+    const isNeeded = row.neededBy !== undefined && config.flag(`plugins.${row.neededBy}`);
+    return [{ text: missing, isNeeded }];
   });
 }
 

@@ -35,6 +35,7 @@ export const PLUGIN_ROWS: readonly SchemaRow[] = [
     type: "file",
     default: "./etc/vmq.acl",
     live: true,
+    neededBy: "vmq_acl",
     doc: "Path of the ACL file.",
   },
   {

@@ -49,6 +49,8 @@ export interface SchemaRow {
   readonly live?: true;
   /** Not part of VerneMQ's generated file, but accepted. */
   readonly hidden?: true;
+  /** The plugin that does not start without this file, once somebody has named it. */
+  readonly neededBy?: string;
   readonly erlangOnly?: true;
   readonly min?: number;
   readonly max?: number;

@@ -35,13 +35,23 @@ describe("config check", () => {
     writeFileSync(join(folder, "there"), "");
     const { exit, stdout } = checkConfig(
       options(
-        "listener.tcp.a = 127.0.0.1:1\nvmq_acl.acl_file = nosuch\nvmq_passwd.password_file = ./there\nlog.console.file = ./log/x.log",
+        "listener.tcp.a = 127.0.0.1:1\nvmq_passwd.password_file = nosuch\nvmq_acl.acl_file = ./there\nlog.console.file = ./log/x.log",
       ),
     );
     expect(exit).toBe(0);
     expect(stdout).toBe(
-      'notice: v.conf:2: vmq_acl.acl_file: there is no file "nosuch"\nconfig is OK\n',
+      'notice: v.conf:2: vmq_passwd.password_file: there is no file "nosuch"\nconfig is OK\n',
     );
+  });
+
+  test("fails without a file that the start needs, unless its plugin is off", () => {
+    const text = "listener.tcp.a = 127.0.0.1:1\nvmq_acl.acl_file = nosuch\n";
+    expect(checkConfig(options(text))).toEqual({
+      exit: 1,
+      stdout: "",
+      stderr: 'v.conf:2: vmq_acl.acl_file: there is no file "nosuch"\n',
+    });
+    expect(checkConfig(options(`${text}plugins.vmq_acl = off\n`)).exit).toBe(0);
   });
 
   test("prints all errors and gives exit code 1", () => {
