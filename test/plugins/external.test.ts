@@ -161,7 +161,9 @@ describe.skipIf(!hasMosquitto)("a TypeScript plugin outside of the repository", 
         "guest/news still?",
         "guest/news back",
       ]);
-      expect(run.output()).toMatch(/plugin call failed.*plugin=house.*cause=oh/);
+      await waitFor("the line about the failure", () =>
+        /plugin call failed.*plugin=house.*cause=oh/.test(run.output()),
+      );
       expect(await run.stop()).toBe(0);
     },
   );
@@ -192,6 +194,7 @@ describe.skipIf(!hasMosquitto)("a TypeScript plugin outside of the repository", 
 describe("vmq_acl and vmq_passwd of a broker with a configuration", () => {
   it("are on by default and say once what they do without files", async () => {
     const run = await start();
+    await waitFor("the notices", () => /there are no users/.test(run.output()));
     expect(run.output().match(/no vmq_acl.acl_file is set/g)).toHaveLength(1);
     expect(run.output().match(/there are no users/g)).toHaveLength(1);
     expect(run.admin("acl", "test", "topic=a")).toContain("ok: bundled rules:1");
