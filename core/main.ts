@@ -5,11 +5,11 @@ import { fileURLToPath } from "node:url";
 import { Command, CommanderError } from "commander";
 import { startInBackground, stopBroker } from "./admin/background.ts";
 import { type ControlAnswer, sendControl } from "./admin/control.ts";
-import { checkConfig, describeKey, showConfig } from "./config/explain.ts";
+import { type Answer, checkConfig, describeKey, showConfig } from "./config/explain.ts";
 import type { LoadOptions } from "./config/load.ts";
 import type { BuildBroker, ConsoleOptions } from "./console.ts";
 import { NautilusError } from "./errors.ts";
-import { loadConfigured } from "./hooks/configured.ts";
+import { loadConfigured, pluginFaults } from "./hooks/configured.ts";
 import { version } from "./version.ts";
 
 /** The world around the command, so that tests can give another one. */
@@ -123,17 +123,18 @@ export async function main(options: MainOptions): Promise<number> {
     .command("version")
     .description("print the version")
     .action(say(() => ({ exit: 0, stdout: `${version()}\n`, stderr: "" })));
-  program
-    .command("chkconfig")
-    .description("the same as config check")
-    .action(say(async () => checkConfig(load(), await loadConfigured(load()))));
+  const check = async (): Promise<Answer> => {
+    const loaded = await loadConfigured(load());
+    return checkConfig(load(), loaded, await pluginFaults(loaded));
+  };
+  program.command("chkconfig").description("the same as config check").action(say(check));
 
   const config = program.command("config").description("look at the configuration");
   for (const name of ["check", "generate"]) {
     config
       .command(name)
       .description("print all errors; exit code 1 if there are any")
-      .action(say(async () => checkConfig(load(), await loadConfigured(load()))));
+      .action(say(check));
   }
   config
     .command("show")

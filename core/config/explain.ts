@@ -15,16 +15,21 @@ export interface Answer {
 }
 
 /** `config check`: notices and "config is OK", or all errors and exit code 1. */
-export function checkConfig(options: LoadOptions, loaded = loadConfig(options)): Answer {
+export function checkConfig(
+  options: LoadOptions,
+  loaded = loadConfig(options),
+  pluginFaults: readonly string[] = [],
+): Answer {
   const missing = loaded.config === undefined ? [] : missingFiles(loaded.config);
   const needed = missing.filter(({ isNeeded }) => isNeeded).map(({ text }) => text);
   const others = missing.filter(({ isNeeded }) => !isNeeded).map(({ text }) => text);
-  const isOk = loaded.config !== undefined && needed.length === 0;
+  const faults = [...loaded.errors, ...needed, ...pluginFaults];
+  const isOk = loaded.config !== undefined && faults.length === 0;
   const notices = [...loaded.notices, ...others].map((notice) => `notice: ${notice}`);
   return {
     exit: isOk ? 0 : 1,
     stdout: lines([...notices, ...(isOk ? ["config is OK"] : [])]),
-    stderr: lines([...loaded.errors, ...needed]),
+    stderr: lines(faults),
   };
 }
 

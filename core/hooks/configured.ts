@@ -2,7 +2,7 @@ import { resolve } from "node:path";
 import { type Loaded, type LoadOptions, loadConfig } from "../config/load.ts";
 import { type RequestedPlugin, requestedPlugins } from "../config/plugin-keys.ts";
 import { NautilusError } from "../errors.ts";
-import type { AnyPlugin } from "./define-plugin.ts";
+import type { AnyPlugin, SettingsContext } from "./define-plugin.ts";
 import { checkPlugin, findPlugin, loadPlugin, type PluginFile } from "./loader.ts";
 import { missingSettings, schemaRows } from "./plugin-settings.ts";
 
@@ -81,4 +81,25 @@ function checked(plugin: AnyPlugin): AnyPlugin {
     const reason = cause instanceof Error ? cause.message : String(cause);
     throw new NautilusError("PLUGIN_INVALID", { plugin: plugin.name, reason }, cause);
   }
+}
+
+/** Why plugins would not start, as far as their settings tell. */
+export async function pluginFaults({ config, plugins }: Configured): Promise<string[]> {
+  if (config === undefined) return [];
+  const context: SettingsContext = {
+    config: (key) => config.value(key),
+    readValue: (key, text) => config.read(key, text),
+    keysBelow: (prefix) => config.keysBelow(prefix),
+    originOf: (key) => config.originOf(key),
+    resolvePath: (path) => resolve(config.cwd, path),
+  };
+  const faults: string[] = [];
+  for (const { definition } of plugins) {
+    try {
+      await definition.check?.(context);
+    } catch (fault) {
+      faults.push(fault instanceof Error ? fault.message : String(fault));
+    }
+  }
+  return faults;
 }

@@ -251,6 +251,12 @@ export interface PluginContext<S extends PluginSettings = PluginSettings> {
   setHooks(hooks: PluginHookTable): void;
 }
 
+/** The part of the context that reads the configuration. */
+export type SettingsContext = Pick<
+  PluginContext,
+  "config" | "readValue" | "keysBelow" | "originOf" | "resolvePath"
+>;
+
 /** What `definePlugin` takes. */
 export interface PluginDefinition<S extends PluginSettings = PluginSettings> {
   /** As in `plugins.<name> = on`. */
@@ -265,6 +271,8 @@ export interface PluginDefinition<S extends PluginSettings = PluginSettings> {
   readonly isPipelined?: boolean;
   /** The hooks, or a function that makes them when the plugin starts, after `start`. */
   readonly hooks: PluginHookTable | ((context: PluginContext<S>) => PluginHookTable);
+  /** Called by `vernemq config check`: throws what would stop `start`, and does nothing else. */
+  check?(context: SettingsContext): void | Promise<void>;
   /**
    * Called once before the first hook; the broker waits for it. An error keeps the plugin off. Several
    * brokers of one process share a definition: keep state by context.
@@ -287,6 +295,7 @@ export interface AnyPlugin {
   readonly onError?: "deny" | "next";
   readonly v5Compat?: boolean;
   readonly isPipelined?: boolean;
+  check?(context: SettingsContext): void | Promise<void>;
   start?(context: never): void | Promise<void>;
   stop?(context: never): void | Promise<void>;
 }

@@ -162,7 +162,7 @@ export function checkPlugin(plugin: AnyPlugin): void {
   if (plugin.hooks === null) throw new Error("its default export has no hooks");
   if (typeof plugin.hooks === "object") checkHooks(plugin.hooks);
   if (plugin.settings !== undefined) checkSettings(plugin.name, plugin.settings);
-  for (const part of ["start", "stop"] as const) {
+  for (const part of ["check", "start", "stop"] as const) {
     if (plugin[part] !== undefined && typeof plugin[part] !== "function") {
       throw new Error(`its default export: ${part} is no function`);
     }

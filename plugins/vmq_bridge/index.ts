@@ -10,6 +10,7 @@ import {
 import { addCommands } from "./commands.ts";
 import { Fleet } from "./fleet.ts";
 import { LoopGuard } from "./loops.ts";
+import { readBridges } from "./settings.ts";
 
 /** Several brokers of one process may use the plugin. */
 const fleets = new WeakMap<PluginContext, Fleet>();
@@ -44,6 +45,8 @@ export default definePlugin({
   name: "vmq_bridge",
   // Before plugins that accept: a message that was here already is not theirs to accept.
   priority: 0,
+
+  check: (context) => void readBridges(context, new Map()),
 
   start(context) {
     const guard = new LoopGuard({ brokerId: randomUUID(), nowMs: () => performance.now() });

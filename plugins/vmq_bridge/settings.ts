@@ -1,6 +1,6 @@
 /** Settings of bridges: `vmq_bridge.<tcp|ssl>.<name>` and the keys below it. */
 import { hostname } from "node:os";
-import type { PluginContext } from "../../core/plugin-api.ts";
+import type { SettingsContext } from "../../core/plugin-api.ts";
 import { parseRule, ruleFault, type TopicRule } from "./rules.ts";
 
 export type Transport = "tcp" | "ssl";
@@ -65,7 +65,7 @@ const WINDOW_QOS2 = 20;
 const PORTS = { tcp: 1883, ssl: 8883 } as const;
 
 /** Reads all bridges; throws an Error that names the key at fault. */
-export function readBridges(context: PluginContext, overrides: Overrides): BridgeSettings[] {
+export function readBridges(context: SettingsContext, overrides: Overrides): BridgeSettings[] {
   const keys = new Set(context.keysBelow("vmq_bridge."));
   for (const [key, text] of overrides) {
     if (text === undefined) keys.delete(key);
@@ -82,12 +82,12 @@ export function readBridges(context: PluginContext, overrides: Overrides): Bridg
 }
 
 class Reader {
-  private readonly context: PluginContext;
+  private readonly context: SettingsContext;
   private readonly overrides: Overrides;
   private readonly keys: ReadonlySet<string>;
   private readonly head: string;
 
-  constructor(context: PluginContext, overrides: Overrides, keys: Set<string>, head: string) {
+  constructor(context: SettingsContext, overrides: Overrides, keys: Set<string>, head: string) {
     this.context = context;
     this.overrides = overrides;
     this.keys = keys;

@@ -85,6 +85,10 @@ export default definePlugin({
   hookTimeoutMs: 0,
   v5Compat: false,
   isPipelined: true,
+  check: (context) => {
+    const specs = configuredWebhooks(context);
+    if (specs.some(({ endpoint }) => endpoint.startsWith("https:"))) tlsSettings(context);
+  },
   start,
   hooks: hooksOf,
   stop(context) {
