@@ -24,8 +24,8 @@ import {
   reasonCodeOf,
 } from "../../mqtt/reason-codes.ts";
 import type { Route } from "../../routing/routes.ts";
+import { DEFERRED_MAX } from "../answers.ts";
 import { PublishCall } from "../hook-arguments.ts";
-import { DEFERRED_MAX } from "../outbound.ts";
 import { Run } from "../run.ts";
 import type { Session } from "../session.ts";
 import type { Subscriber } from "../subscriber.ts";
@@ -276,7 +276,7 @@ function checkLimits(session: Session, qos: number, retain: boolean, packetId: n
       // Noted again: the PUBREC must not be earlier than the first one would have been.
       const { core, subscriber } = session;
       const id = subscriber?.id ?? 0;
-      session.out.acknowledge(
+      session.out.answers.acknowledge(
         PUBREC,
         packetId,
         0,
@@ -469,11 +469,11 @@ function accept(
       }
     }
     if (isQos2 || message.retain) {
-      session.out.acknowledge(isQos2 ? PUBREC : PUBACK, packetId, code, batch);
+      session.out.answers.acknowledge(isQos2 ? PUBREC : PUBACK, packetId, code, batch);
     } else {
-      session.out.acknowledgeMessage(message, packetId, code, batch);
+      session.out.answers.acknowledgeMessage(message, packetId, code, batch);
     }
-    if (session.out.deferredCount > DEFERRED_MAX) session.holdBack();
+    if (session.out.answers.count > DEFERRED_MAX) session.holdBack();
   }
   const event = session.version === 5 ? "on_publish_m5" : "on_publish";
   if (core.hooks.chains[event].length > 0) {
@@ -510,10 +510,10 @@ function refuse(session: Session, route: Route, answer: number, why: HookError):
   const packetId = answer & 0xffff;
   const { code, reasonString } = publishError(why);
   if (reasonString === undefined) {
-    session.out.acknowledge(type, packetId, code, 0);
+    session.out.answers.acknowledge(type, packetId, code, 0);
     return;
   }
-  session.out.after(0, () => {
+  session.out.answers.after(0, () => {
     const frame = encodeAck(
       type,
       5,
@@ -543,5 +543,5 @@ function publishError(why: HookError): { code: number; reasonString: string | un
 /** Positive or negative PUBACK or PUBREC for something that was not stored. */
 function acknowledge(session: Session, answer: number, code: number): void {
   if (answer === 0) return;
-  session.out.acknowledge(answer >= QOS2 ? PUBREC : PUBACK, answer & 0xffff, code, 0);
+  session.out.answers.acknowledge(answer >= QOS2 ? PUBREC : PUBACK, answer & 0xffff, code, 0);
 }
