@@ -2,6 +2,7 @@
 
 export { textTable as table } from "./admin/render.ts";
 export { nearest } from "./config/nearest.ts";
+export { withoutPassword } from "./config/schema.ts";
 export { NautilusError } from "./errors.ts";
 export { Breaker } from "./hooks/breaker.ts";
 export * from "./hooks/define-plugin.ts";

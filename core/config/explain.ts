@@ -2,7 +2,7 @@ import { existsSync } from "node:fs";
 import { resolve } from "node:path";
 import { type Loaded, type LoadOptions, loadConfig, originText } from "./load.ts";
 import { fileSyntax } from "./parse.ts";
-import { allowedText } from "./schema.ts";
+import { allowedText, shownText } from "./schema.ts";
 import { type Support, supportOf } from "./support.ts";
 import type { Config } from "./types.ts";
 import { unknownKey } from "./unknown-key.ts";
@@ -59,7 +59,10 @@ export function showConfig(
   const shown: { setting: string; origin: string }[] = [];
   for (const { key, row, text, origin } of loaded.config.settings()) {
     if (origin.kind === "default" && (!isEffective || row.erlangOnly === true)) continue;
-    shown.push({ setting: `${key} = ${fileSyntax(text)}`, origin: originText(origin) });
+    shown.push({
+      setting: `${key} = ${fileSyntax(shownText(row, text))}`,
+      origin: originText(origin),
+    });
   }
   // Long values do not push the comments of all others to the right.
   const width = Math.min(50, Math.max(0, ...shown.map(({ setting }) => setting.length)));
@@ -101,7 +104,7 @@ function effectiveText(loaded: Loaded, key: string): string {
   if (loaded.config === undefined) return "unknown, the configuration has errors";
   for (const setting of loaded.config.settings()) {
     if (setting.key !== key) continue;
-    return `${fileSyntax(setting.text)}   # ${originText(setting.origin)}`;
+    return `${fileSyntax(shownText(setting.row, setting.text))}   # ${originText(setting.origin)}`;
   }
   return "unset";
 }

@@ -356,6 +356,7 @@ const OPTIONS: readonly ListenerOption[] = [
   {
     option: "keypasswd",
     type: "string",
+    isSecret: true,
     kinds: TLS,
     levels: BOTH,
     default: "",
@@ -545,6 +546,7 @@ const OPTIONS: readonly ListenerOption[] = [
       levels: NAMED,
       since: "1.13.0",
       doc: `REST publish: the fixed ${field} of mode predefined on this listener.`,
+      ...(field === "password" ? { isSecret: true as const } : {}),
     }),
   ),
   {

@@ -108,6 +108,7 @@ export const PLUGIN_ROWS: readonly SchemaRow[] = [
   {
     key: "vmq_diversity.postgres.password",
     type: "string",
+    isSecret: true,
     default: "password",
     doc: "PostgreSQL password.",
   },
@@ -228,6 +229,7 @@ export const PLUGIN_ROWS: readonly SchemaRow[] = [
   {
     key: "vmq_diversity.cockroachdb.password",
     type: "string",
+    isSecret: true,
     default: "password",
     since: "1.8.0",
     doc: "CockroachDB password.",
@@ -351,6 +353,7 @@ export const PLUGIN_ROWS: readonly SchemaRow[] = [
   {
     key: "vmq_diversity.mysql.password",
     type: "string",
+    isSecret: true,
     default: "password",
     doc: "MySQL (old driver) password.",
   },
@@ -414,6 +417,7 @@ export const PLUGIN_ROWS: readonly SchemaRow[] = [
   {
     key: "vmq_diversity.mysql2.password",
     type: "string",
+    isSecret: true,
     default: "password",
     since: "2.0.1",
     doc: "MySQL/MariaDB password.",
@@ -527,7 +531,12 @@ export const PLUGIN_ROWS: readonly SchemaRow[] = [
   },
   { key: "vmq_diversity.mongodb.port", type: "integer", default: "27017", doc: "MongoDB port." },
   { key: "vmq_diversity.mongodb.login", type: "string", doc: "MongoDB user." },
-  { key: "vmq_diversity.mongodb.password", type: "string", doc: "MongoDB password." },
+  {
+    key: "vmq_diversity.mongodb.password",
+    type: "string",
+    isSecret: true,
+    doc: "MongoDB password.",
+  },
   {
     key: "vmq_diversity.mongodb.auth_source",
     type: "string",
@@ -628,7 +637,13 @@ export const PLUGIN_ROWS: readonly SchemaRow[] = [
   },
   { key: "vmq_diversity.redis.host", type: "string", default: "localhost", doc: "Redis host." },
   { key: "vmq_diversity.redis.port", type: "integer", default: "6379", doc: "Redis port." },
-  { key: "vmq_diversity.redis.password", type: "string", default: "", doc: "Redis password." },
+  {
+    key: "vmq_diversity.redis.password",
+    type: "string",
+    isSecret: true,
+    default: "",
+    doc: "Redis password.",
+  },
   { key: "vmq_diversity.redis.user", type: "string", default: "", doc: "Redis user." },
   { key: "vmq_diversity.redis.database", type: "integer", default: "0", doc: "Redis database." },
   {
@@ -793,6 +808,7 @@ export const PLUGIN_ROWS: readonly SchemaRow[] = [
   {
     key: "vmq_webhooks.$name.secret",
     type: "string",
+    isSecret: true,
     default: "",
     doc: "Key that signs requests (HMAC-SHA256); empty = not signed.",
   },
@@ -806,6 +822,7 @@ export const PLUGIN_ROWS: readonly SchemaRow[] = [
   {
     key: "vmq_webhooks.$name.header.$header",
     type: "string",
+    isSecret: true,
     example: "Bearer abc",
     doc: "Header that every request of this webhook carries.",
   },
@@ -937,6 +954,7 @@ export const PLUGIN_ROWS: readonly SchemaRow[] = [
   {
     key: "vmq_webhooks.keyfile_password",
     type: "string",
+    isSecret: true,
     default: "",
     hidden: true,
     doc: "Password of the client key.",
@@ -1053,12 +1071,14 @@ export const PLUGIN_ROWS: readonly SchemaRow[] = [
   {
     key: "vmq_bridge.tcp.$name.password",
     type: "string",
+    isSecret: true,
     example: "my_remote_password",
     doc: "Password at the remote broker.",
   },
   {
     key: "vmq_bridge.ssl.$name.password",
     type: "string",
+    isSecret: true,
     hidden: true,
     doc: "Password at the remote broker.",
   },
@@ -1235,7 +1255,13 @@ export const PLUGIN_ROWS: readonly SchemaRow[] = [
     doc: "TLS versions of the bridge, separated by commas without blanks.",
   },
   { key: "vmq_bridge.ssl.$name.identity", type: "string", default: "", doc: "PSK identity." },
-  { key: "vmq_bridge.ssl.$name.psk", type: "string", default: "", doc: "PSK in hex." },
+  {
+    key: "vmq_bridge.ssl.$name.psk",
+    type: "string",
+    isSecret: true,
+    default: "",
+    doc: "PSK in hex.",
+  },
   {
     key: "vmq_bridge.ssl.$name.depth",
     type: "integer",
@@ -1283,6 +1309,7 @@ export const PLUGIN_ROWS: readonly SchemaRow[] = [
   {
     key: "vmq_http_pub.mqtt_auth.password",
     type: "string",
+    isSecret: true,
     hidden: true,
     since: "1.13.0",
     doc: "REST publish: fixed password for mode predefined.",
@@ -1308,7 +1335,13 @@ export const PLUGIN_ROWS: readonly SchemaRow[] = [
     doc: "Web UI login method; only password exists.",
   },
   { key: "vmq_web_ui.admin.user_name", type: "string", default: "admin", doc: "Web UI user." },
-  { key: "vmq_web_ui.admin.user_pwd", type: "string", default: "", doc: "Web UI password." },
+  {
+    key: "vmq_web_ui.admin.user_pwd",
+    type: "string",
+    isSecret: true,
+    default: "",
+    doc: "Web UI password.",
+  },
   {
     key: "vmq_web_ui.mgmt_api.key",
     type: "string",

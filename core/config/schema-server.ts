@@ -99,6 +99,7 @@ export const SERVER_ROWS: readonly SchemaRow[] = [
   {
     key: "logging.obfuscation_secret",
     type: "string",
+    isSecret: true,
     default: "random",
     since: "2.0.0",
     doc: "Secret used to hide credentials in memory and logs; random = generated at start.",
@@ -464,6 +465,7 @@ export const SERVER_ROWS: readonly SchemaRow[] = [
   {
     key: "graphite_api_key",
     type: "string",
+    isSecret: true,
     default: "",
     doc: "Key put (with a dot) in front of prefix and path, for hosted services.",
   },
@@ -599,6 +601,7 @@ export const SERVER_ROWS: readonly SchemaRow[] = [
   {
     key: "distributed_cookie",
     type: "string",
+    isSecret: true,
     default: "vmq",
     doc: "Shared secret of the cluster nodes.",
   },

@@ -47,6 +47,8 @@ export interface SchemaRow {
   readonly doc: string;
   /** Changeable while the broker runs (`vmq-admin set`); otherwise only with a restart. */
   readonly live?: true;
+  /** A password or key: no command shows what somebody wrote. */
+  readonly isSecret?: true;
   /** Not part of VerneMQ's generated file, but accepted. */
   readonly hidden?: true;
   /** The plugin that does not start without this file, once somebody has named it. */
@@ -136,6 +138,20 @@ export function fillNames(rowKey: string, words: readonly string[]): string {
   return keyWords(rowKey)
     .map((word, index) => (word.startsWith("$") ? (words[index] ?? word) : word))
     .join(".");
+}
+
+/** A value for people to read, in the form of the file: without passwords and keys. */
+export function shownText({ isSecret, default: fallback }: SchemaRow, text: string): string {
+  // Everybody knows the default.
+  if (isSecret === true && text !== "" && text !== fallback) return HIDDEN;
+  return withoutPassword(text);
+}
+
+const HIDDEN = "***";
+
+/** A URL without the password that may be in it; other texts as they are. */
+export function withoutPassword(url: string): string {
+  return url.replace(/^(\w+:\/\/[^/?#@:]*):[^/?#]*@/, `$1:${HIDDEN}@`);
 }
 
 /** What a row accepts, in words, for messages and `config describe`. */

@@ -28,6 +28,8 @@ export interface PluginSetting {
   readonly max?: number;
   /** Can be changed by `vmq-admin set`; then `settings` shows the new value and `change_config` is called. */
   readonly live?: true;
+  /** A password or key: no command shows what somebody wrote. */
+  readonly isSecret?: true;
   readonly checks?: readonly ValueCheck[];
 }
 

@@ -1,12 +1,13 @@
-import type {
-  PluginCommand,
-  PluginContext,
-  PluginParameter,
-  PluginTable,
+import {
+  type PluginCommand,
+  type PluginContext,
+  type PluginParameter,
+  type PluginTable,
+  withoutPassword,
 } from "../../core/plugin-api.ts";
 import type { AnswerCache } from "./cache.ts";
 import { webhookRow } from "./hooks.ts";
-import { checkedTarget, commandOptions, shownEndpoint } from "./options.ts";
+import { checkedTarget, commandOptions } from "./options.ts";
 import type { Registration } from "./registration.ts";
 import type { Webhooks } from "./webhooks.ts";
 
@@ -166,7 +167,7 @@ function show(webhooks: Webhooks, args: Args): PluginTable {
 type Cells = (string | number | boolean)[];
 
 function columns({ spec, options }: Registration): Cells {
-  return [spec.hook, shownEndpoint(spec.endpoint), options.base64, options.responseTimeoutMs];
+  return [spec.hook, withoutPassword(spec.endpoint), options.base64, options.responseTimeoutMs];
 }
 
 function more({ spec, options, endpoint, requests, errors, dropped }: Registration): Cells {
@@ -183,7 +184,7 @@ function showCache(cache: AnswerCache): PluginTable {
     .flatMap(({ endpoint, hook, entries, hits, misses }) =>
       Object.entries({ entries, hits, misses }).map(([stat, value]) => [
         stat,
-        shownEndpoint(endpoint),
+        withoutPassword(endpoint),
         hook,
         value,
       ]),

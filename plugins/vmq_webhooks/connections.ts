@@ -19,6 +19,13 @@ export interface PoolSettings {
 }
 
 /**
+ * So often it is looked whether an endpoint answers while calls wait, and after so many looks without an
+ * answer more connections are opened. Looks, not time: a busy moment of the broker's own is one of them.
+ */
+const LOOK_MS = 50;
+const LOOKS_MAX = 4;
+
+/**
  * Connections of one endpoint for one purpose. What finds all of them in use waits here and not in the pool:
  * there, each call that waits costs a third of its time in memory that grows old.
  */
@@ -26,12 +33,17 @@ export class Connections implements ExchangeOwner {
   private readonly address: EndpointAddress;
   private readonly settings: () => PoolSettings;
   private readonly judge: (outcome: Outcome) => void;
-  /** By connect timeout. */
-  private readonly pools = new Map<number, Pool>();
+  /** By connect timeout; the second one has the connections that are opened in a stall. */
+  private readonly pools = [new Map<number, Pool>(), new Map<number, Pool>()] as const;
   private readonly waiting = new WaitingCalls();
   private connectionsMax: number;
   private inUse = 0;
+  private extraInUse = 0;
   private isStarting = false;
+  /** Runs while calls wait. */
+  private look: NodeJS.Timeout | undefined;
+  /** Looks since a connection became free. */
+  private looks = 0;
   private isClosed = false;
   /** Calls without an outcome. */
   pending = 0;
@@ -52,7 +64,11 @@ export class Connections implements ExchangeOwner {
     this.pending++;
     const exchange = new Exchange(this, call);
     if (this.inUse < this.connectionsMax) this.start(exchange);
-    else this.waiting.add(exchange);
+    else {
+      if (this.look === undefined) this.looks = 0;
+      this.waiting.add(exchange);
+      this.watch();
+    }
     return exchange;
   }
 
@@ -63,16 +79,17 @@ export class Connections implements ExchangeOwner {
     exchange.call.done(outcome);
   }
 
-  released(): void {
-    this.inUse--;
+  released({ isExtra }: Exchange): void {
+    if (isExtra) this.extraInUse--;
+    else this.inUse--;
+    this.looks = 0;
     this.startNext();
   }
 
   /** New connections take the settings of now; those in use end with their call. */
   renew(): void {
     this.connectionsMax = this.settings().connectionsMax;
-    for (const pool of this.pools.values()) void pool.close();
-    this.pools.clear();
+    this.closePools();
     this.startNext();
   }
 
@@ -80,13 +97,16 @@ export class Connections implements ExchangeOwner {
   close(isAtOnce: boolean): void {
     this.isClosed = true;
     if (!isAtOnce) {
-      if (this.inUse === 0) this.closePools();
+      if (this.isIdle) this.closePools();
       return;
     }
+    clearTimeout(this.look);
     for (let one = this.waiting.oldest; one !== undefined; one = this.waiting.oldest) one.cancel();
-    const pools = [...this.pools.values()];
-    this.pools.clear();
-    for (const pool of pools) void pool.destroy();
+    for (const pool of this.takePools()) void pool.destroy();
+  }
+
+  private get isIdle(): boolean {
+    return this.inUse + this.extraInUse === 0;
   }
 
   private startNext(): void {
@@ -100,21 +120,52 @@ export class Connections implements ExchangeOwner {
       this.start(next);
     }
     this.isStarting = false;
-    if (this.isClosed && this.inUse === 0) this.closePools();
+    if (this.isClosed && this.isIdle) this.closePools();
+  }
+
+  private watch(): void {
+    this.look ??= setTimeout(() => {
+      this.look = undefined;
+      if (this.waiting.oldest === undefined) return;
+      if (++this.looks >= LOOKS_MAX) this.relieve();
+      this.watch();
+    }, LOOK_MS).unref();
+  }
+
+  /**
+   * Nobody is answered: perhaps the endpoint waits for us, as a client that it has to decide about itself.
+   * Such a call is younger than those that it is for, so the youngest go first, on as many connections again.
+   */
+  private relieve(): void {
+    this.looks = 0;
+    while (this.extraInUse < this.connectionsMax) {
+      const next = this.waiting.youngest;
+      if (next === undefined) return;
+      this.waiting.remove(next);
+      next.isExtra = true;
+      this.start(next);
+    }
   }
 
   private closePools(): void {
-    for (const pool of this.pools.values()) void pool.close();
-    this.pools.clear();
+    for (const pool of this.takePools()) void pool.close();
+  }
+
+  private takePools(): Pool[] {
+    const taken = this.pools.flatMap((pools) => [...pools.values()]);
+    for (const pools of this.pools) pools.clear();
+    return taken;
   }
 
   private start(exchange: Exchange): void {
-    this.inUse++;
-    exchange.start(() => this.poolFor(exchange.call.connectTimeoutMs));
+    const { call, isExtra } = exchange;
+    if (isExtra) this.extraInUse++;
+    else this.inUse++;
+    exchange.start(() => this.poolFor(call.connectTimeoutMs, this.pools[isExtra ? 1 : 0]));
   }
 
-  private poolFor(timeoutMs: number): Pool {
-    const known = this.pools.get(timeoutMs);
+  private poolFor(timeoutMs: number, pools: Map<number, Pool>): Pool {
+    const known = pools.get(timeoutMs);
     if (known !== undefined) return known;
     const { connectionsMax, idleMs, tls } = this.settings();
     const { origin, isTls, socketPath } = this.address;
@@ -134,7 +185,7 @@ export class Connections implements ExchangeOwner {
       bodyTimeout: 0,
       pipelining: 1,
     });
-    this.pools.set(timeoutMs, pool);
+    pools.set(timeoutMs, pool);
     return pool;
   }
 }

@@ -77,7 +77,7 @@ export interface ExchangeOwner {
   /** It has an outcome. */
   settled(exchange: Exchange, outcome: Outcome): void;
   /** The connection that it had, or waited for, is free: perhaps long after its deadline. */
-  released(): void;
+  released(exchange: Exchange): void;
 }
 
 /** A call on its way: deadline, cancellation, one retry, and the answer collected. */
@@ -89,6 +89,8 @@ export class Exchange implements Dispatcher.DispatchHandler {
   after: Exchange | undefined;
   /** It has been given to a connection, perhaps one that is still being opened. */
   isStarted = false;
+  /** It goes by a connection beyond `pool_max_connections`. */
+  isExtra = false;
   private readonly owner: ExchangeOwner;
   private readonly timer: NodeJS.Timeout;
   private dispatcher: Dispatcher | undefined;
@@ -214,7 +216,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
   private release(): void {
     if (this.isReleased) return;
     this.isReleased = true;
-    this.owner.released();
+    this.owner.released(this);
   }
 
   private text(): string {

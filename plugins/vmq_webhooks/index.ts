@@ -1,9 +1,9 @@
 /** vmq_webhooks: HTTP endpoints that decide and observe (webhooks.md). */
-import { definePlugin, type PluginContext } from "../../core/plugin-api.ts";
+import { definePlugin, type PluginContext, withoutPassword } from "../../core/plugin-api.ts";
 import { AnswerCache, CACHE_SWEEP_MS } from "./cache.ts";
 import { webhookCommands } from "./commands.ts";
 import { createMetrics } from "./metrics.ts";
-import { configuredWebhooks, shownEndpoint } from "./options.ts";
+import { configuredWebhooks } from "./options.ts";
 import { type TlsSettings, tlsSettings } from "./tls.ts";
 import { Webhooks } from "./webhooks.ts";
 
@@ -61,7 +61,7 @@ function start(context: PluginContext): void {
     context.log.warn("webhook is configured twice, the first one counts", {
       setting: `vmq_webhooks.${spec.name}`,
       hook: spec.hook,
-      endpoint: shownEndpoint(spec.endpoint),
+      endpoint: withoutPassword(spec.endpoint),
     });
   }
   context.metrics.gauge("webhooks_cache_entries", () => cache.size);

@@ -67,11 +67,6 @@ export function addressOf(endpoint: string): EndpointAddress | undefined {
   return { origin, path: pathname + search, isTls: protocol === "https:", socketPath: undefined };
 }
 
-/** An endpoint for logs and tables: without the password of its URL. */
-export function shownEndpoint(endpoint: string): string {
-  return endpoint.replace(/^(https?:\/\/[^/?#@:]*):[^/?#]*@/, "$1:***@");
-}
-
 /** User name and password of a URL as the header they stand for. */
 function authorizationOf(endpoint: string): string[] {
   if (UNIX.test(endpoint) || !URL.canParse(endpoint)) return [];

@@ -1,10 +1,10 @@
-import type { Logger } from "../../core/plugin-api.ts";
+import { type Logger, withoutPassword } from "../../core/plugin-api.ts";
 import type { CacheTarget } from "./cache.ts";
 import type { Endpoint } from "./endpoint.ts";
 import type { Call, Exchange, Failure, Outcome, RequestParts, Response } from "./exchange.ts";
 import { type WebhookRow, webhookRow } from "./hooks.ts";
 import type { HookMetrics, WebhookMetrics } from "./metrics.ts";
-import { shownEndpoint, type WebhookOptions, type WebhookSpec } from "./options.ts";
+import type { WebhookOptions, WebhookSpec } from "./options.ts";
 import { SIGNATURE_HEADER, signatureOf } from "./signature.ts";
 
 export interface RegistrationParts {
@@ -114,7 +114,7 @@ export class Registration {
   }
 
   private get where(): { endpoint: string; hook: string } {
-    return { endpoint: shownEndpoint(this.spec.endpoint), hook: this.spec.hook };
+    return { endpoint: withoutPassword(this.spec.endpoint), hook: this.spec.hook };
   }
 
   private limited(what: string): Logger {

@@ -9,6 +9,10 @@ export class WaitingCalls {
     return this.first;
   }
 
+  get youngest(): Exchange | undefined {
+    return this.last;
+  }
+
   add(exchange: Exchange): void {
     exchange.before = this.last;
     if (this.last === undefined) this.first = exchange;

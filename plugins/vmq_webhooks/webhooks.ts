@@ -6,6 +6,7 @@ import {
   type PublishArgs,
   type PublishM5Args,
   type SubscriberId,
+  withoutPassword,
 } from "../../core/plugin-api.ts";
 import { type AnyVerdict, readAnswer } from "./answers.ts";
 import { bodyOf } from "./bodies.ts";
@@ -14,7 +15,7 @@ import { Endpoint, type EndpointLimits } from "./endpoint.ts";
 import type { Response } from "./exchange.ts";
 import { WEBHOOKS, type WebhookHook } from "./hooks.ts";
 import type { WebhookMetrics } from "./metrics.ts";
-import { shownEndpoint, type WebhookSpec } from "./options.ts";
+import type { WebhookSpec } from "./options.ts";
 import { type CallFailure, Registration } from "./registration.ts";
 import { NotText } from "./text.ts";
 
@@ -152,7 +153,7 @@ export class Webhooks {
     if (events === 0) return;
     this.parts.metrics.eventsDropped.increment(events);
     this.parts.log.warn("webhook events lost, the endpoint is no longer registered", {
-      endpoint: shownEndpoint(endpoint.url),
+      endpoint: withoutPassword(endpoint.url),
       events,
     });
   }

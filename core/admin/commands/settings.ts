@@ -1,6 +1,6 @@
 import { originText, savedSettings, saveSettings } from "../../config/load.ts";
-import { allowedText } from "../../config/schema.ts";
-import type { ConfigValue } from "../../config/types.ts";
+import { allowedText, shownText } from "../../config/schema.ts";
+import type { Config } from "../../config/types.ts";
 import { NautilusError } from "../../errors.ts";
 import {
   BadCommand,
@@ -51,7 +51,7 @@ export function settingCommands(target: AdminTarget): Command[] {
       run: (call) => [
         table(
           ["node", ...call.words],
-          [[core.cluster.nodeName, ...call.words.map((key) => shownValue(config.value(key)))]],
+          [[core.cluster.nodeName, ...call.words.map((key) => shownValue(config, key))]],
         ),
       ],
     },
@@ -133,7 +133,9 @@ function set({ config, core }: AdminTarget, call: Call): readonly Element[] {
   );
   if (isSaved) saveSettings(config.dataDir, call.args);
   for (const [key, value] of call.args) config.set(key, value);
-  const lines = [...call.args].map(([key, value]) => `${key} set to ${JSON.stringify(value)}`);
+  const lines = [...call.args].map(
+    ([key, value]) => `${key} set to ${JSON.stringify(shownSetting(config, key, value))}`,
+  );
   const answer: Element[] = [text(lines.join("\n"))];
   if (hasFlag(call, "all")) {
     answer.unshift(text("Setting config across the cluster"));
@@ -160,10 +162,16 @@ function hidesSaved(
   return written.some((setting) => setting.key === key && setting.origin.kind === "environment");
 }
 
-function shownValue(value: ConfigValue): Cell {
+function shownValue(config: Config, key: string): Cell {
+  const value = config.value(key);
   if (typeof value === "boolean") return value ? "on" : "off";
   if (Array.isArray(value)) return value.join(",");
-  return value as Cell;
+  return typeof value === "string" ? shownSetting(config, key, value) : (value as Cell);
+}
+
+function shownSetting(config: Config, key: string, text: string): string {
+  const row = config.rowOf(key);
+  return row === undefined ? text : shownText(row, text);
 }
 
 function described({ config }: AdminTarget, key: string): string {
@@ -174,7 +182,7 @@ function described({ config }: AdminTarget, key: string): string {
     `${key}:`,
     row.doc,
     `type: ${row.type}, allowed: ${allowedText(row)}`,
-    `default: ${row.default ?? "none"}, now: ${String(shownValue(config.value(key)) ?? "unset")}`,
+    `default: ${row.default ?? "none"}, now: ${String(shownValue(config, key) ?? "unset")}`,
     `from: ${written === undefined ? "default" : originText(written.origin)}`,
     `changes: ${row.live === true ? "while the broker runs (vmq-admin set)" : "with a restart"}`,
   ];
@@ -216,14 +224,20 @@ function showApp(target: AdminTarget, call: Call): readonly Element[] {
   return [
     table(
       ["Config", "Env", "Node", "Global"],
-      keys.map((key) => [key, plainValue(target, key), saved.get(key) ?? "", ""]),
+      keys.map((key) => [
+        key,
+        plainValue(target, key),
+        shownSetting(target.config, key, saved.get(key) ?? ""),
+        "",
+      ]),
     ),
   ];
 }
 
 function plainValue({ config }: AdminTarget, key: string): Cell {
   const value = config.value(key);
-  return Array.isArray(value) ? "too_complex" : (value as Cell);
+  if (Array.isArray(value)) return "too_complex";
+  return typeof value === "string" ? shownSetting(config, key, value) : (value as Cell);
 }
 
 function resetApp(target: AdminTarget, call: Call): readonly Element[] {

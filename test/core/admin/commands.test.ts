@@ -441,3 +441,40 @@ describe("node, cluster and metrics commands", () => {
     expect(after).toContain("gauge.queue_processes = 2\n");
   });
 });
+
+describe("settings", () => {
+  it("are changed, and shown without passwords", async () => {
+    const key = "vmq_bridge.tcp.b.password";
+    let current = (): unknown => undefined;
+    const settings = {
+      "vmq_bridge.tcp.b": "127.0.0.1:1",
+      [key]: "s3cret",
+      "vmq_webhooks.w.secret": "s3cret",
+    };
+    const broker = await startBroker(settings);
+    broker.enablePlugin(
+      definePlugin({
+        name: "reader",
+        hooks: ({ config }) => {
+          current = () => config(key);
+          return {};
+        },
+      }),
+    );
+    for (const [line, shown] of [
+      [`show ${key} vmq_webhooks.w.secret`, "***"],
+      [`describe ${key}`, "now: ***"],
+      ["config show app=vmq_webhooks", "***"],
+      ["config show app=vmq_bridge --key=tcp.b.password", "Value: ***"],
+      [`set ${key}=s3cret2`, `${key} set to "***"`],
+      [`set --persist ${key}=s3cret3`, `${key} set to "***"`],
+      ["config show app=vmq_bridge", "***"],
+      ["config show app=vmq_bridge --format=json", "***"],
+    ] as const) {
+      const { stdout, stderr } = await run(broker, line);
+      expect([line, stdout]).toEqual([line, expect.stringContaining(shown)]);
+      expect([line, stdout + stderr]).toEqual([line, expect.not.stringContaining("s3cret")]);
+    }
+    expect(current()).toBe("s3cret3");
+  });
+});

@@ -104,6 +104,37 @@ describe("config show", () => {
     expect(first).toContain("listener.mountpoint = ' x#'");
   });
 
+  test("shows no password, key or URL with one, but what is the default", () => {
+    const source = [
+      "vmq_diversity.postgres.password = s3cret",
+      "vmq_diversity.mysql2.password = password",
+      "vmq_bridge.tcp.b.password = s3cret",
+      "vmq_webhooks.w.hook = on_publish",
+      "vmq_webhooks.w.secret = s3cret",
+      "vmq_webhooks.w.header.Authorization = Bearer s3cret",
+      "vmq_webhooks.w.endpoint = http://me:s3cret@127.0.0.1/a@b:c",
+      "listener.https.keypasswd = s3cret",
+      "listener.http.a.http_modules.vmq_http_pub.mqtt_auth.password = s3cret",
+      "vmq_mine.token = s3cret",
+    ];
+    const own = { key: "vmq_mine.token", type: "string", isSecret: true, doc: "." } as const;
+    const from = options(source.join("\n"), {
+      rows: [own],
+    });
+    const { stdout, stderr } = showConfig(from, true);
+    expect(stderr).toBe("");
+    expect(stdout).not.toContain("s3cret");
+    expect(lineOf(stdout, "vmq_webhooks.w.secret")).toMatch(/= \*\*\* +# v\.conf:5$/);
+    expect(lineOf(stdout, "vmq_mine.token")).toMatch(/= \*\*\* +# v/);
+    expect(stdout).toContain("vmq_webhooks.w.endpoint = http://me:***@127.0.0.1/a@b:c");
+    expect(lineOf(stdout, "vmq_diversity.mysql2.password")).toMatch(/= password +# v/);
+    for (const line of source) {
+      const [key = ""] = line.split(" ");
+      expect(describeKey(from, key).stdout).not.toContain("s3cret");
+    }
+    expect(describeKey(from, "vmq_webhooks.w.secret").stdout).toContain("effective: ***   # v");
+  });
+
   test("prints the errors of a wrong file", () => {
     expect(showConfig(options("a = 1"), false)).toMatchObject({ exit: 1, stdout: "" });
   });

@@ -40,6 +40,14 @@ function written(key: string): string {
 const IDENTITY = { "listener.https.certfile": "", "listener.https.keyfile": "" };
 
 describe("the schema", () => {
+  test("marks every password and key, so that no command shows one", () => {
+    const named = /(passwo?r?d|pwd|secret|psk|cookie|api_key|token)$/;
+    const unmarked = SCHEMA.filter(
+      ({ key, type, isSecret }) => type === "string" && named.test(key) && isSecret !== true,
+    );
+    expect(unmarked.map(({ key }) => key)).toEqual([]);
+  });
+
   test("has all 633 keys of VerneMQ with type, default, unit, values and flags", () => {
     expect(KNOWN).toHaveLength(633);
     for (const known of KNOWN) {

@@ -22,13 +22,13 @@ describe.skipIf(!hasClients)("a webhook in ten minutes", () => {
     const [prepare = "", start = "", clients = ""] = blocks;
     const [port, endpointPort] = [await freePort(), await freePort()];
     const [folder, data] = [tempDir(), tempDir()];
-    const moved = (block: string): string => block.replaceAll("8090", String(endpointPort));
+    const moved = (block: string): string =>
+      block.replaceAll("8090", String(endpointPort)).replaceAll("1883", String(port));
     await finished(moved(prepare.replace(/^sudo apt-get.*\n/m, "")), folder);
-    const where = `--set listener.tcp.default=127.0.0.1:${port} --data-dir ${data}`;
     const command = `node ${join(ROOT, "dist/core/main.js")} console`;
     const typed = start.trimEnd().replace("npm start --", command);
     expect(typed).not.toBe(start.trimEnd());
-    const running = await brokerShell(`${typed} ${where}`, folder);
+    const running = await brokerShell(`${typed} --data-dir ${data}`, folder);
     const admin = `node ${join(ROOT, "dist/core/admin/main.js")} --data-dir ${data}`;
     const output = await finished(
       clients

@@ -1,14 +1,15 @@
 import { execFileSync, spawn } from "node:child_process";
 import { readFileSync } from "node:fs";
-import { createConnection } from "node:net";
 import { join } from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
 import type { Broker } from "../../../core/broker-types.ts";
+import { loadConfig } from "../../../core/config/load.ts";
 import { MosquittoSub, mosquittoPub } from "../../e2e/mosquitto-tools.ts";
 import { freePort, tempDir, waitFor } from "../../support/broker.ts";
 import { ROOT } from "../../support/build.ts";
 import { atEnd, type Scope } from "../../support/cleanup.ts";
 import { connectClient, openClient } from "../../support/raw-client.ts";
+import { accepts } from "../../support/servers/service.ts";
 import { requireTool } from "../../support/tools.ts";
 import { startWebhooks } from "../../support/webhooks.ts";
 
@@ -79,17 +80,6 @@ async function start(
   atEnd(() => void child.kill("SIGKILL"), scope);
   await waitFor(`${name} accepts: ${all}`, () => accepts(port), 30_000);
   return { url: `http://127.0.0.1:${port}/`, lines: () => out.split("\n") };
-}
-
-function accepts(port: number): Promise<boolean> {
-  return new Promise((resolve) => {
-    const socket = createConnection(port, "127.0.0.1");
-    socket.once("connect", () => {
-      socket.destroy();
-      resolve(true);
-    });
-    socket.once("error", () => resolve(false));
-  });
 }
 
 /** The settings of vernemq.conf, for an endpoint somewhere else. */
@@ -195,6 +185,12 @@ describe.each(EXAMPLES.filter(({ isThere }) => isThere))("the endpoint in $name"
       await (await openClient(wrong, 4)).refused({ ...ALICE, clientId: "c" }, 5);
     }
   });
+});
+
+test("vernemq.conf lets clients in without further settings", () => {
+  const { config, notices, errors } = loadConfig({ file: join(FOLDER, "vernemq.conf") });
+  expect([...notices, ...errors]).toEqual([]);
+  expect(config?.listeners.map(({ port }) => port)).toEqual([1883]);
 });
 
 test("each example has a README of five lines", () => {

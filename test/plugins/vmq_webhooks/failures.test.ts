@@ -273,6 +273,51 @@ describe("connections", () => {
     ]);
   });
 
+  test("an endpoint that connects as a client while its connections are all in use gets its answer", async () => {
+    const broker: { current?: Broker } = {};
+    let helpers = 0;
+    const endpoint = await startEndpoint((request) => {
+      if (request.body.client_id.startsWith("helper")) return OK;
+      void (async () => {
+        const clientId = `helper${helpers++}`;
+        const helper = await connectClient(broker.current as Broker, 4, { clientId });
+        await helper.published({ topic: "decided", qos: 1 });
+        request.answer({ body: OK });
+      })();
+      return { hold: true };
+    });
+    broker.current = await startWebhooks({
+      ...registered(endpoint, AUTH_HOOKS),
+      "vmq_webhooks.pool_max_connections": "2",
+    });
+    const { current } = broker;
+    await Promise.all(
+      Array.from({ length: 6 }, (_, i) => connectClient(current, 4, { clientId: `c${i}` })),
+    );
+    expect(helpers).toBe(6);
+    expect(current.metrics()).toMatchObject({
+      webhooks_auth_on_register_timeouts: 0,
+      webhooks_pending: 0,
+    });
+  });
+
+  test("no more than twice pool_max_connections are opened when nothing is answered", async () => {
+    const endpoint = await startEndpoint(() => ({ hold: true }));
+    const broker = await startWebhooks({
+      ...registered(endpoint, HOOK, { response_timeout: "600" }),
+      "vmq_webhooks.pool_max_connections": "2",
+    });
+    const clients = await Promise.all(
+      Array.from({ length: 8 }, (_, i) =>
+        openClient(broker, 4).then((client) => [client, i] as const),
+      ),
+    );
+    for (const [client, i] of clients) client.connect({ clientId: `c${i}` });
+    await waitFor("all are refused", () => clients.every(([client]) => client.isClosed));
+    expect(endpoint.seen.length).toBe(4);
+    expect(new Set(endpoint.seen.map(({ port }) => port)).size).toBe(4);
+  });
+
   test("an endpoint that connects as a client while it handles an event gets its answer", async () => {
     const broker: { current?: Broker } = {};
     const endpoint = await startEndpoint((request) => {

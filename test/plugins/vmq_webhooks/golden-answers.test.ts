@@ -1,5 +1,3 @@
-import { readFileSync } from "node:fs";
-import { join } from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
 import type { Broker } from "../../../core/broker-types.ts";
 import { connectClient, openClient } from "../../support/raw-client.ts";
@@ -11,6 +9,7 @@ import {
   startWebhooks,
   type TestEndpoint,
 } from "../../support/webhooks.ts";
+import { recorded } from "./recorded.ts";
 
 /** What answers did to the clients of VerneMQ 2.2.0: CONNACK, PUBACK and SUBACK codes. */
 
@@ -24,10 +23,7 @@ interface Recorded {
   readonly result: number | number[] | "close";
 }
 
-const RECORDED = readFileSync(join(import.meta.dirname, "golden", "answers.jsonl"), "utf8")
-  .trimEnd()
-  .split("\n")
-  .map((line) => JSON.parse(line) as Recorded);
+const RECORDED = recorded<Recorded>("answers.jsonl");
 
 /** Differs from VerneMQ on purpose: what the client gets here, by the body of the answer. */
 const BETTER: Readonly<Record<string, Recorded["result"]>> = {

@@ -1,5 +1,3 @@
-import { readFileSync } from "node:fs";
-import { join } from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
 import { WEBHOOKS } from "../../../plugins/vmq_webhooks/hooks.ts";
 import { freePort } from "../../support/broker.ts";
@@ -16,6 +14,7 @@ import {
   startWebhooks,
   type TestEndpoint,
 } from "../../support/webhooks.ts";
+import { recorded } from "./recorded.ts";
 
 /**
  * Requests that VerneMQ 2.2.0 sent, replayed: the same clients do the same things, and the bodies
@@ -29,10 +28,7 @@ interface Recorded {
   readonly body: string;
 }
 
-const RECORDED = readFileSync(join(import.meta.dirname, "golden", "requests.jsonl"), "utf8")
-  .trimEnd()
-  .split("\n")
-  .map((line) => JSON.parse(line) as Recorded);
+const RECORDED = recorded<Recorded>("requests.jsonl");
 
 const REGISTRATIONS = [
   { name: "defaults", letter: "c", options: {} },

@@ -1,5 +1,3 @@
-import { readFileSync } from "node:fs";
-import { join } from "node:path";
 import { Validator } from "@seriousme/openapi-schema-validator";
 import { Ajv2020, type ValidateFunction } from "ajv/dist/2020.js";
 import { describe, expect, test } from "vitest";
@@ -7,10 +5,10 @@ import type { ConditionalHook } from "../../../core/plugin-api.ts";
 import { readAnswer } from "../../../plugins/vmq_webhooks/answers.ts";
 import { WEBHOOKS } from "../../../plugins/vmq_webhooks/hooks.ts";
 import { openApi } from "../../../plugins/vmq_webhooks/openapi.ts";
+import { recorded } from "./recorded.ts";
 
 /** plugins/vmq_webhooks/openapi.json; made anew with `npx vitest run test/plugins/vmq_webhooks/openapi.test.ts -u`. */
 
-const GOLDEN = join(import.meta.dirname, "golden");
 const ajv = new Ajv2020({ strict: false, allErrors: false });
 ajv.addSchema(openApi(), "openapi");
 
@@ -27,11 +25,6 @@ const answers = new Map(DECIDING.map((hook) => [hook as string, validatorOf(hook
 const requests = new Map(
   WEBHOOKS.map(({ hook }) => [hook as string, validatorOf(hook, "Request")]),
 );
-
-function recorded<T>(file: string): T[] {
-  const text = readFileSync(join(GOLDEN, file), "utf8").trimEnd();
-  return text.split("\n").map((line) => JSON.parse(line) as T);
-}
 
 function parsed(text: string): unknown {
   try {
