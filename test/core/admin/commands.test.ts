@@ -1,9 +1,8 @@
-import { connectAsync, type IClientOptions, type MqttClient } from "mqtt";
 import { describe, expect, it } from "vitest";
 import type { Broker } from "../../../core/broker-types.ts";
 import { definePlugin } from "../../../core/hooks/define-plugin.ts";
 import { startBroker, waitFor } from "../../support/broker.ts";
-import { atEnd } from "../../support/cleanup.ts";
+import { connect } from "../../support/mqtt-js.ts";
 
 type Json = { type: string; text?: string; table?: Record<string, unknown>[]; alert?: unknown };
 
@@ -35,21 +34,6 @@ async function columns(broker: Broker, line: string): Promise<string[]> {
     .split("|")
     .slice(1, -1)
     .map((cell) => cell.trim());
-}
-
-async function connect(
-  broker: Broker,
-  clientId: string,
-  options: IClientOptions = {},
-): Promise<MqttClient> {
-  const client = await connectAsync(`mqtt://127.0.0.1:${broker.port()}`, {
-    clientId,
-    reconnectPeriod: 0,
-    ...options,
-  });
-  client.on("error", () => undefined);
-  atEnd(() => client.endAsync(true));
-  return client;
 }
 
 /** A persistent client that is away, with two stored messages on off/t. */
