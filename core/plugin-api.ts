@@ -14,6 +14,12 @@ export { type PluginLog, ReloadedFile, type ReloadOptions } from "./hooks/reload
 export type * from "./hooks/types.ts";
 export type { Logger } from "./logger.ts";
 export { HOOK_PROPERTY_NAMES } from "./mqtt/hook-properties.ts";
+export {
+  type PatternOwner,
+  PatternTree,
+  PLACEHOLDERS,
+  withoutEmptyTopic,
+} from "./mqtt/pattern-tree.ts";
 export { PROPERTY_TABLE, type PropertyRow } from "./mqtt/properties.ts";
 export { reasonCodeOf } from "./mqtt/reason-codes.ts";
 export { contains, matches, parseShared, validateFilter } from "./mqtt/topics.ts";
