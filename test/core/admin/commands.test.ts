@@ -425,3 +425,21 @@ describe("node, cluster and metrics commands", () => {
     expect(after).toContain("gauge.queue_processes = 2\n");
   });
 });
+
+describe("listener stop", () => {
+  it("keeps open connections, and with --kill_sessions ends those of that listener", async () => {
+    const broker = await startBroker({ "listener.tcp.other": "127.0.0.1:0" });
+    const client = await connect(broker, "c1");
+    const other = await connect(broker, "c2", { port: broker.port("tcp", "other") });
+    const place = ["address=127.0.0.1", `port=${broker.port("tcp", "default")}`];
+    const online = () => broker.sessions().flatMap((one) => (one.is_online ? [one.client_id] : []));
+    await broker.control("listener", ["stop", ...place]);
+    await client.publishAsync("still", "here", { qos: 1 });
+    expect(online()).toEqual(["c1", "c2"]);
+    await broker.control("listener", ["stop", ...place, "--kill_sessions"]);
+    await waitFor("its end", () => !online().includes("c1"));
+    await other.publishAsync("still", "here", { qos: 1 });
+    expect(online()).toEqual(["c2"]);
+    expect((await run(broker, "listener show")).stdout).not.toContain(`| ${place[1]?.slice(5)} `);
+  });
+});
