@@ -3,7 +3,7 @@ import { ApiKeys, apiKeysFile } from "./admin/api-keys.ts";
 import { commandRegistry } from "./admin/commands.ts";
 import { GraphiteExporter } from "./admin/graphite.ts";
 import { HttpService } from "./admin/http/http-service.ts";
-import { ListenerControl } from "./admin/listener-control.ts";
+import { isMqtt, ListenerControl } from "./admin/listener-control.ts";
 import { aggregate, collectSeries, type MetricSources, seriesKey } from "./admin/metrics.ts";
 import { pluginControl } from "./admin/plugin-control.ts";
 import type { Registry, RunOptions } from "./admin/registry.ts";
@@ -155,6 +155,7 @@ class RunningBroker implements Broker {
     this.listeners = new ListenerControl({
       build: (settings) =>
         isMqtt(settings) ? this.buildListener(settings) : this.http.createListener(settings),
+      prepare: (listener) => this.http.prepare(listener),
       endConnections: (settings) => this.endConnections(settings),
     });
     this.http = new HttpService({
@@ -204,7 +205,6 @@ class RunningBroker implements Broker {
       await this.pluginManager.startAll(plugins);
       const all = [...config.listeners, ...config.httpListeners];
       const listeners = all.map((settings) => this.listeners.add(settings));
-      await this.http.start();
       await Promise.all(listeners.map((listener) => this.startListener(listener)));
     } catch (error) {
       await this.close();
@@ -246,7 +246,7 @@ class RunningBroker implements Broker {
   private async startListener(listener: Listener): Promise<void> {
     const { settings } = listener;
     try {
-      await listener.start();
+      await this.listeners.run(listener);
       const place = settings.address.includes(":") ? `[${settings.address}]` : settings.address;
       const address = settings.unixSocket ? settings.address : `${place}:${listener.boundPort}`;
       const hasPage = "modules" in settings && settings.modules.includes("vmq_status_http");
@@ -256,8 +256,8 @@ class RunningBroker implements Broker {
         ...(hasPage ? { status_page: `${settings.kind}://${address}/status` } : {}),
       });
     } catch (error) {
-      const isMqtt = "mountpoint" in settings;
-      if (isMqtt && (this.config.listeners.length === 1 || this.config.isFirstRun)) throw error;
+      if (isMqtt(settings) && (this.config.listeners.length === 1 || this.config.isFirstRun))
+        throw error;
       this.log.error("listener could not be started", {
         listener: `${settings.kind}.${settings.name}`,
         cause: error instanceof Error ? error.message : String(error),
@@ -441,10 +441,6 @@ class RunningBroker implements Broker {
     this.core.wheel.stop();
     this.log.flush();
   }
-}
-
-function isMqtt(settings: AnyListenerSettings): settings is ListenerSettings {
-  return "mountpoint" in settings;
 }
 
 function buildStore(config: Config, log: Logger, counters: Counters): Store {

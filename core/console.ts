@@ -28,14 +28,17 @@ export type BuildBroker = (options: {
   plugins: readonly PluginSource[];
 }) => Promise<RunningBroker>;
 
+type Signal = "SIGTERM" | "SIGINT" | "SIGHUP";
+
 export interface ConsoleOptions {
   readonly load: LoadOptions;
   readonly build: BuildBroker;
   readonly writeError: (text: string) => void;
-  /** Source of SIGTERM and SIGINT, and receiver of the message that all is ready. */
+  /** Source of signals, and receiver of the message that all is ready. */
   readonly process: {
-    on(signal: "SIGTERM" | "SIGINT", listener: () => void): unknown;
-    off(signal: "SIGTERM" | "SIGINT", listener: () => void): unknown;
+    on(signal: Signal, listener: () => void): unknown;
+    off(signal: Signal, listener: () => void): unknown;
+    readonly stdout?: { readonly isTTY?: boolean };
     send?(message: unknown): unknown;
     exit(code: number): never;
   };
@@ -84,11 +87,14 @@ async function runClaimed(
   options: ConsoleOptions,
 ): Promise<number> {
   const claim = claimDataDir(config.dataDir);
+  const reopen = (): void => logger.reopen();
   try {
     for (const notice of loaded.notices) logger.warn(notice);
     warnAboutOpenFiles(config.listeners, logger);
     if (config.isFirstRun) logger.warn(firstRunLine(config));
     const stopped = stopSignal(options);
+    // A terminal that was closed ends the broker; elsewhere the signal is what logrotate sends.
+    if (options.process.stdout?.isTTY !== true) options.process.on("SIGHUP", reopen);
     const broker = await options.build({ config, logger, plugins: loaded.plugins });
     const control = await startControlServer(config.dataDir, async ({ command, args }, line) =>
       command === "ping" && args.length === 0
@@ -111,15 +117,19 @@ async function runClaimed(
     await broker.close();
     return 0;
   } finally {
+    options.process.off("SIGHUP", reopen);
     claim.release();
   }
 }
+
+const STOP_SIGNALS = ["SIGTERM", "SIGINT"] as const;
 
 /** Resolves with the first signal to stop; a second one ends the process at once. */
 function stopSignal({ process }: ConsoleOptions): Promise<string> {
   return new Promise((stop) => {
     let isStopping = false;
-    for (const signal of ["SIGTERM", "SIGINT"] as const) {
+    const isTerminal = process.stdout?.isTTY === true;
+    for (const signal of [...STOP_SIGNALS, ...(isTerminal ? (["SIGHUP"] as const) : [])]) {
       process.on(signal, () => {
         if (isStopping) process.exit(1);
         isStopping = true;

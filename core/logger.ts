@@ -44,6 +44,8 @@ export interface RootLogger extends Logger {
   setHandlerLevel(name: string, level: LogLevel): boolean;
   /** A fault that ends the process: written at once, past everything that waits. */
   lastWords(message: string, error: unknown): void;
+  /** Log files that were renamed are left for new ones of the old name. */
+  reopen(): void;
   /** Writes what waits and closes files and connections. */
   close(): Promise<void>;
 }
@@ -146,6 +148,9 @@ export function createLogger(options: LoggerOptions): RootLogger {
       if (log === undefined) return false;
       setLevel(shared, [log], level);
       return true;
+    },
+    reopen: () => {
+      for (const { sink } of logs) sink.reopen?.();
     },
     close: async () => {
       await Promise.all(logs.map(({ sink }) => sink.close()));

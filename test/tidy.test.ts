@@ -67,7 +67,7 @@ function outside(from: string, allowed: (one: Import) => boolean): string[] {
 }
 
 /** Parts that anybody in the core may use: they know nothing of the broker. */
-const COMMON = ["errors", "logger", "counters", "timers"];
+const COMMON = ["errors", "logger", "counters", "timers", "folder"];
 
 function partsAllowed(...parts: string[]): (one: Import) => boolean {
   return ({ file, target }) =>

@@ -1,7 +1,8 @@
 import { spawn } from "node:child_process";
-import { closeSync, mkdirSync, openSync, readFileSync, statSync } from "node:fs";
+import { closeSync, openSync, readFileSync, statSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
+import { makeFolder } from "../folder.ts";
 import type { ControlAnswer } from "./control.ts";
 import { isAlive, runningPid } from "./pid-file.ts";
 
@@ -24,7 +25,7 @@ export async function startInBackground(
   env: NodeJS.ProcessEnv,
 ): Promise<ControlAnswer> {
   const log = join(resolve(dataDir), "console.log");
-  mkdirSync(resolve(dataDir), { recursive: true, mode: 0o750 });
+  makeFolder(resolve(dataDir), 0o750);
   const offset = statSync(log, { throwIfNoEntry: false })?.size ?? 0;
   const output = openSync(log, "a", 0o640);
   const child = spawn(process.execPath, [...process.execArgv, ...command], {

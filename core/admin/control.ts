@@ -1,9 +1,10 @@
 import { createHash } from "node:crypto";
-import { chmodSync, lstatSync, mkdirSync, rmSync } from "node:fs";
+import { chmodSync, lstatSync, rmSync } from "node:fs";
 import { createConnection, createServer, type Server, type Socket } from "node:net";
 import { tmpdir, userInfo } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { NautilusError } from "../errors.ts";
+import { makeFolder } from "../folder.ts";
 
 /** A command as typed after `vmq-admin`: its first word and the others. */
 export interface ControlRequest {
@@ -135,7 +136,7 @@ export function sendControl(
 
 /** The data directory's own folder, or one below the temporary folder that nobody else can use. */
 function makePrivateFolder(folder: string, dataDir: string): void {
-  mkdirSync(folder, { recursive: true, mode: 0o700 });
+  makeFolder(folder, 0o700);
   if (folder === resolve(dataDir)) return;
   const { uid, mode } = lstatSync(folder);
   if (uid !== userInfo().uid || (mode & 0o077) !== 0) {

@@ -1,9 +1,25 @@
 import { NautilusError } from "../errors.ts";
-import type { AnyListenerSettings, Listener } from "../listeners/types.ts";
+import type { AnyListenerSettings, Listener, ListenerSettings } from "../listeners/types.ts";
+
+/** VerneMQ's words for kinds of listeners. */
+export const LISTENER_TYPES = {
+  tcp: "mqtt",
+  ssl: "mqtts",
+  ws: "mqttws",
+  wss: "mqttwss",
+  http: "http",
+  https: "https",
+} as const;
+
+export function isMqtt(settings: AnyListenerSettings): settings is ListenerSettings {
+  return "mountpoint" in settings;
+}
 
 /** How listeners are made and what is behind them. */
 export interface ListenerParts {
   build(settings: AnyListenerSettings): Listener;
+  /** What must be there before it starts. */
+  prepare(listener: Listener): Promise<void>;
   /** Ends the connections that came in on a listener. */
   endConnections(settings: AnyListenerSettings): void;
 }
@@ -45,12 +61,18 @@ export class ListenerControl {
   async start(settings: AnyListenerSettings): Promise<Listener> {
     const listener = this.add(settings);
     try {
-      await listener.start();
+      await this.run(listener);
       return listener;
     } catch (error) {
       this.forget(listener);
       throw error;
     }
+  }
+
+  /** Starts one that was made. */
+  async run(listener: Listener): Promise<void> {
+    await this.parts.prepare(listener);
+    await listener.start();
   }
 
   /** No new connections; with `killSessions` the open ones end and the listener is gone. */

@@ -1,6 +1,7 @@
-import { mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { NautilusError } from "../errors.ts";
+import { makeFolder } from "../folder.ts";
 
 /** Linux counts process times in hundredths of a second (USER_HZ), on every architecture. */
 const MS_PER_TICK = 10;
@@ -21,7 +22,7 @@ export function claimDataDir(dataDir: string): { release(): void } {
   const dir = resolve(dataDir);
   const path = pidFilePath(dir);
   try {
-    mkdirSync(dir, { recursive: true, mode: 0o750 });
+    makeFolder(dir, 0o750);
     const pid = runningPid(dir);
     if (pid !== undefined) throw new NautilusError("DATA_DIR_IN_USE", { dir, pid });
     rmSync(path, { force: true });

@@ -1,9 +1,16 @@
 import type { PluginControl } from "../broker-types.ts";
 import type { Link } from "../hooks/chain.ts";
 import { explainChain, type ShownLink, unreachableLinks } from "../hooks/explain.ts";
-import type { PluginManager } from "../hooks/plugin-manager.ts";
+
+import type { PluginManager, RunningPlugin } from "../hooks/plugin-manager.ts";
 import { HOOK_NAMES, type HookRegistry } from "../hooks/registry.ts";
 import type { SessionManager } from "../session/manager.ts";
+
+/** Where a plugin was loaded from: `bundled`, its file, or `program`. */
+export function sourceText(file: RunningPlugin["file"]): string {
+  if (file === undefined) return "program";
+  return file.isBundled ? "bundled" : file.file;
+}
 
 /** The operator's view of plugins: what `vmq-admin plugin` and programs work with. */
 export function pluginControl(
@@ -13,11 +20,8 @@ export function pluginControl(
 ): PluginControl {
   const chains = (): Readonly<Record<string, readonly Link[]>> =>
     hooks.chains as unknown as Readonly<Record<string, readonly Link[]>>;
-  function sourceOf(name: string): string {
-    const file = manager.list().find(({ plugin }) => plugin.name === name)?.file;
-    if (file === undefined) return "program";
-    return file.isBundled ? "bundled" : file.file;
-  }
+  const sourceOf = (name: string): string =>
+    sourceText(manager.list().find(({ plugin }) => plugin.name === name)?.file);
   return {
     enable: (name, path) => manager.enable(name, path),
     disable: (name) => manager.disable(name),

@@ -1,6 +1,8 @@
 import { existsSync } from "node:fs";
 import { resolve } from "node:path";
+import { bundledModules } from "./http-listener-settings.ts";
 import { type Loaded, type LoadOptions, loadConfig, originText } from "./load.ts";
+import { nearest } from "./nearest.ts";
 import { fileSyntax } from "./parse.ts";
 import { allowedText, shownText } from "./schema.ts";
 import { type Support, supportOf } from "./support.ts";
@@ -25,7 +27,8 @@ export function checkConfig(
   const others = missing.filter(({ isNeeded }) => !isNeeded).map(({ text }) => text);
   const faults = [...loaded.errors, ...needed, ...pluginFaults];
   const isOk = loaded.config !== undefined && faults.length === 0;
-  const notices = [...loaded.notices, ...others].map((notice) => `notice: ${notice}`);
+  const modules = loaded.config === undefined ? [] : unknownModules(loaded.config);
+  const notices = [...loaded.notices, ...others, ...modules].map((notice) => `notice: ${notice}`);
   return {
     exit: isOk ? 0 : 1,
     stdout: lines([...notices, ...(isOk ? ["config is OK"] : [])]),
@@ -44,6 +47,22 @@ function missingFiles(config: Config): { text: string; isNeeded: boolean }[] {
     const isNeeded = row.neededBy !== undefined && config.flag(`plugins.${row.neededBy}`);
     return [{ text: missing, isNeeded }];
   });
+}
+
+/** HTTP modules that neither come with the broker nor have the name of a plugin that is on. */
+function unknownModules(config: Config): string[] {
+  const known = bundledModules();
+  return config.httpListeners.flatMap(({ kind, name, modules }) =>
+    modules
+      .filter((module) => !known.includes(module) && config.value(`plugins.${module}`) !== true)
+      .map((module) => {
+        const key = `listener.${kind}.${name}.http_modules`;
+        const origin = config.originOf(config.isWritten(key) ? key : "http_modules");
+        const [near] = nearest(module, known, 1);
+        const meant = near === undefined ? "" : `; did you mean ${near}?`;
+        return `${origin}: no HTTP module ${module} unless a plugin adds it (plugins.<name> = on)${meant}`;
+      }),
+  );
 }
 
 /**

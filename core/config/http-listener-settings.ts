@@ -62,7 +62,11 @@ function mentioned({ settings }: ListenerContext): Map<string, Setting> {
 
 function globalModules({ settings }: ListenerContext): readonly string[] {
   const written = settings.get("http_modules")?.value;
-  if (Array.isArray(written)) return written.map(String);
+  return Array.isArray(written) ? written.map(String) : bundledModules();
+}
+
+/** The modules of the broker itself, which listeners have when nobody wrote otherwise. */
+export function bundledModules(): readonly string[] {
   const row = rowOf("http_modules");
   const reading = row?.default === undefined ? undefined : readValue(row, row.default);
   return reading?.ok === true && Array.isArray(reading.value) ? reading.value.map(String) : [];

@@ -1,5 +1,6 @@
-import { existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
+import { makeFolder } from "../folder.ts";
 import { fileSyntax, readConfigFile } from "./parse.ts";
 
 const HEAD = `## Written by \`vmq-admin set --persist\`, read after vernemq.conf.
@@ -35,7 +36,7 @@ export function saveSettings(
     return;
   }
   const lines = [...settings].map(([key, text]) => `${key} = ${fileSyntax(text)}\n`);
-  mkdirSync(dirname(file), { recursive: true, mode: 0o750 });
+  makeFolder(dirname(file), 0o750);
   writeFileSync(`${file}.new`, HEAD + lines.join(""), { mode: 0o640 });
   renameSync(`${file}.new`, file);
 }

@@ -83,7 +83,7 @@ function checked(plugin: AnyPlugin): AnyPlugin {
   }
 }
 
-/** Why plugins would not start, as far as their settings tell. */
+/** What plugins find wrong with their settings. */
 export async function pluginFaults({ config, plugins }: Configured): Promise<string[]> {
   if (config === undefined) return [];
   const context: SettingsContext = {
@@ -98,7 +98,7 @@ export async function pluginFaults({ config, plugins }: Configured): Promise<str
     try {
       await definition.check?.(context);
     } catch (fault) {
-      faults.push(fault instanceof Error ? fault.message : String(fault));
+      faults.push(...(fault instanceof Error ? fault.message : String(fault)).split("\n"));
     }
   }
   return faults;

@@ -271,7 +271,10 @@ export interface PluginDefinition<S extends PluginSettings = PluginSettings> {
   readonly isPipelined?: boolean;
   /** The hooks, or a function that makes them when the plugin starts, after `start`. */
   readonly hooks: PluginHookTable | ((context: PluginContext<S>) => PluginHookTable);
-  /** Called by `vernemq config check`: throws what would stop `start`, and does nothing else. */
+  /**
+   * Called by `vernemq config check`: throws an Error with what is wrong, a line each, and starts
+   * nothing.
+   */
   check?(context: SettingsContext): void | Promise<void>;
   /**
    * Called once before the first hook; the broker waits for it. An error keeps the plugin off. Several

@@ -38,6 +38,11 @@ export class Batched implements LogSink {
     this.to.flushSync?.();
   }
 
+  reopen(): void {
+    this.give();
+    this.to.reopen?.();
+  }
+
   writeNow(line: string): void {
     if (this.to.writeNow === undefined) {
       this.write(line, 0);

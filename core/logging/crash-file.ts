@@ -1,14 +1,7 @@
-import {
-  appendFileSync,
-  mkdirSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  statSync,
-  writeFileSync,
-} from "node:fs";
+import { appendFileSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
 import { gzipSync } from "node:zlib";
+import { makeFolder } from "../folder.ts";
 import type { LogFileOptions } from "./log-file.ts";
 import type { LogSink } from "./types.ts";
 
@@ -26,7 +19,7 @@ export class CrashFile implements LogSink {
   write(line: string): void {
     const { file } = this.options;
     try {
-      mkdirSync(dirname(file), { recursive: true });
+      makeFolder(dirname(file));
       if (this.isFull()) this.rotate();
       appendFileSync(file, line, { mode: 0o640 });
     } catch (error) {

@@ -6,6 +6,8 @@ export interface LogSink {
   close(): Promise<void>;
   /** Writes what waits at once, where that is possible. */
   flushSync?(): void;
+  /** After a file was renamed: what waits goes to it, later lines to a new one of the old name. */
+  reopen?(): void;
   /** A line past everything that waits: the process ends right afterwards. */
   writeNow?(line: string): void;
 }

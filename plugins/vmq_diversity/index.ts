@@ -1,7 +1,5 @@
 /** vmq_diversity: Lua scripts that decide, with database pools (lua.md). */
 import { randomBytes } from "node:crypto";
-import { existsSync } from "node:fs";
-import { fileURLToPath } from "node:url";
 import { definePlugin, type PluginContext } from "../../core/plugin-api.ts";
 import { AuthCache } from "./auth-cache.ts";
 import { brokerServices } from "./broker-services.ts";
@@ -12,6 +10,7 @@ import { KV_LIMITS, KvStore } from "./kv.ts";
 import { obfuscate } from "./libs/obf.ts";
 import { PROVIDER_KEYS } from "./libs/provider-keys.ts";
 import { registerMetrics } from "./metrics.ts";
+import { bundledFolder, checkScripts, namedScripts, scriptFolder } from "./script-files.ts";
 import { Scripts } from "./scripts.ts";
 import { SETTINGS } from "./settings.ts";
 
@@ -27,19 +26,6 @@ const running = new WeakMap<Context, Running>();
 
 /** How often `kv` looks for entries whose time is over. */
 const KV_SWEEP_MS = 1000;
-
-const DATABASES = ["cockroachdb", "mongodb", "mysql", "mysql2", "postgres", "redis"] as const;
-
-/** The scripts that come with the broker: lua/ beside plugins/, in the sources as in dist/. */
-function bundledFolder(): string {
-  const candidates = ["../../lua/", "../../../lua/"].map((path) =>
-    fileURLToPath(new URL(path, import.meta.url)),
-  );
-  return (candidates.find((path) => existsSync(path)) ?? (candidates[0] as string)).replace(
-    /\/$/,
-    "",
-  );
-}
 
 /** What the libraries read: everything about the providers, and whatever was written of bcrypt. */
 function librarySettings(context: Context): Map<string, string | number | boolean> {
@@ -64,15 +50,6 @@ function librarySettings(context: Context): Map<string, string | number | boolea
   return settings;
 }
 
-/** Paths of the configuration that nobody wrote mean the bundled files. */
-function pathOf(context: Context, setting: string, bundled: string): string {
-  const key = `vmq_diversity.${setting}`;
-  const isWritten = context.keysBelow("vmq_diversity.").includes(key);
-  const given = String(context.config(key) ?? "");
-  const own = context.resolvePath(given);
-  return isWritten || existsSync(own) ? own : bundled;
-}
-
 async function start(context: Context): Promise<void> {
   const { settings, log } = context;
   const bundledDir = bundledFolder();
@@ -88,7 +65,7 @@ async function start(context: Context): Promise<void> {
     topicMaxDepth: Number(context.config("topic_max_depth") ?? 10),
     limits: { entriesMax: settings.auth_cache_size, bytesMax: settings.auth_cache_memory },
   });
-  const scriptDir = pathOf(context, "script_dir", bundledDir);
+  const scriptDir = scriptFolder(context);
   const options = {
     log,
     services: brokerServices({ context, kv, cache }),
@@ -125,7 +102,7 @@ async function start(context: Context): Promise<void> {
   running.set(context, parts);
   await host.start();
   try {
-    await loadAll(context, scripts, bundledDir);
+    await loadAll(context, scripts);
     if (settings.watch) await scripts.watch();
     registerMetrics(context, { host, scripts, cache, kv });
     const resolve = (path: string): string => context.resolvePath(path);
@@ -138,22 +115,11 @@ async function start(context: Context): Promise<void> {
   }
 }
 
-/** The script folder, then `vmq_diversity.<name>.file`, then the bundled scripts that are switched on. */
-async function loadAll(context: Context, scripts: Scripts, bundledDir: string): Promise<void> {
+/** The script folder, then the scripts that are named. */
+async function loadAll(context: Context, scripts: Scripts): Promise<void> {
   await scripts.loadFolder();
-  const files = context
-    .keysBelow("vmq_diversity.")
-    .map((key) => /^vmq_diversity\.([^.]+)\.file$/.exec(key))
-    .filter((found) => found !== null)
-    .sort(([, a = ""], [, b = ""]) => (a < b ? -1 : 1));
-  for (const [key, name = ""] of files) {
-    await scripts.tryLoad(context.resolvePath(String(context.config(key))), "file", name);
-  }
-  for (const database of DATABASES) {
-    if (context.config(`vmq_diversity.auth_${database}.enabled`) !== true) continue;
-    const bundled = `${bundledDir}/auth/${database}.lua`;
-    const path = pathOf(context, `auth_${database}.script`, bundled);
-    await scripts.tryLoad(path, "auth", database);
+  for (const { path, origin, key } of namedScripts(context)) {
+    await scripts.tryLoad(path, origin, key);
   }
 }
 
@@ -164,6 +130,7 @@ export default definePlugin({
   hookTimeoutMs: 0,
   v5Compat: false,
   isPipelined: true,
+  check: checkScripts,
   start,
   hooks: (context) => hookTable(partsOf(context)),
   stop: async (context) => {

@@ -3,6 +3,7 @@ import { readdir, readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
 import type { Logger } from "../../core/plugin-api.ts";
 import type { CallEnd, LuaHost, Version } from "./host.ts";
+import { scriptNames } from "./script-files.ts";
 import { HookTimes } from "./script-stats.ts";
 import type { LuaHook } from "./wire.ts";
 
@@ -285,10 +286,9 @@ export class Scripts {
 
   private async folderFiles(): Promise<string[]> {
     try {
-      return (await readdir(this.options.scriptDir, { withFileTypes: true }))
-        .filter((entry) => !entry.isDirectory() && entry.name.endsWith(".lua"))
-        .map((entry) => join(this.options.scriptDir, entry.name))
-        .sort();
+      const { scriptDir } = this.options;
+      const names = scriptNames(await readdir(scriptDir, { withFileTypes: true }));
+      return names.map((name) => join(scriptDir, name));
     } catch {
       // The folder is not there (any more): no scripts in it.
       return [];

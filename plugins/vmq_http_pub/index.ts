@@ -115,29 +115,23 @@ function identityOf(
   };
 }
 
+const ANSWERS = {
+  published: ["published", 200, "Published"],
+  topic_invalid: ["apiError", 400, "Invalid topic"],
+  properties_invalid: [
+    "apiError",
+    400,
+    "User properties need to be a key/value list (json encoded)",
+  ],
+  not_authenticated: ["authError", 401, "Authentication failure."],
+  not_authorized: ["authError", 403, "Authorization failure."],
+  too_large: ["apiError", 413, "Payload too large."],
+} as const satisfies Record<ClientPublishResult["result"], [keyof Counters, number, string]>;
+
 function answer(counters: Counters, { result }: ClientPublishResult): PluginHttpResponse {
-  switch (result) {
-    case "published":
-      counters.published.increment();
-      return text(200, "Published");
-    case "topic_invalid":
-      counters.apiError.increment();
-      return text(400, "Invalid topic");
-    case "properties_invalid":
-      counters.apiError.increment();
-      return text(400, "User properties need to be a key/value list (json encoded)");
-    case "not_authenticated":
-      counters.authError.increment();
-      return text(401, "Authentication failure.");
-    case "not_authorized":
-      counters.authError.increment();
-      return text(403, "Authorization failure.");
-    case "too_large":
-      counters.apiError.increment();
-      return text(413, "Payload too large.");
-    default:
-      return result satisfies never;
-  }
+  const [counter, status, body] = ANSWERS[result];
+  counters[counter].increment();
+  return text(status, body);
 }
 
 function text(status: number, body: string): PluginHttpResponse {

@@ -1,5 +1,5 @@
 import { EventEmitter } from "node:events";
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
@@ -16,6 +16,7 @@ import {
 import { NautilusError } from "../../core/errors.ts";
 import { createLogger } from "../../core/logger.ts";
 import { main } from "../../core/main.ts";
+import { waitFor } from "../support/broker.ts";
 
 let folder: string;
 beforeEach(() => {
@@ -135,10 +136,16 @@ describe("vernemq console", () => {
     readonly exit: Promise<number>;
     stderr(): string;
   }
-  function start(options: { sets?: string[]; build?: BuildBroker; file?: string } = {}): Started {
+  interface StartOptions {
+    sets?: string[];
+    build?: BuildBroker;
+    file?: string;
+    process?: FakeProcess;
+  }
+  function start(options: StartOptions = {}): Started {
     const events: string[] = [];
     const lines: string[] = [];
-    const process = new FakeProcess();
+    const { process = new FakeProcess() } = options;
     let stderr = "";
     const build: BuildBroker = async ({ config }) => {
       events.push(`built with ${config.listeners.length}`);
@@ -199,6 +206,29 @@ describe("vernemq console", () => {
       expect(await run(["ping"])).toMatchObject({ exit: 1 });
     },
   );
+
+  test("opens log files again at SIGHUP, and goes on", async () => {
+    const file = join(folder, "broker.log");
+    const started = start({ sets: ["log.console=file", `log.console.file=${file}`] });
+    await started.process.ready;
+    await waitFor("the first lines", () => existsSync(file) && readFileSync(file).length > 0);
+    renameSync(file, `${file}.1`);
+    started.process.emit("SIGHUP");
+    started.process.emit("SIGTERM");
+    expect(await started.exit).toBe(0);
+    expect(readFileSync(`${file}.1`, "utf8")).toContain("no configuration file");
+    expect(readFileSync(file, "utf8")).toContain("stopping signal=SIGTERM");
+  });
+
+  test("ends when its terminal does", async () => {
+    const started = start({
+      process: Object.assign(new FakeProcess(), { stdout: { isTTY: true } }),
+    });
+    await started.process.ready;
+    started.process.emit("SIGHUP");
+    expect(await started.exit).toBe(0);
+    expect(started.events).toContain("closed");
+  });
 
   test("says in one line what a first start opens", async () => {
     const started = start();

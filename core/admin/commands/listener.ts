@@ -2,7 +2,7 @@ import { isIP } from "node:net";
 import { loadConfig } from "../../config/load.ts";
 import type { Config } from "../../config/types.ts";
 import { NautilusError } from "../../errors.ts";
-import type { AnyListenerSettings, Listener, ListenerSettings } from "../../listeners/types.ts";
+import type { AnyListenerSettings, Listener } from "../../listeners/types.ts";
 import {
   BadCommand,
   type Call,
@@ -13,6 +13,7 @@ import {
   type Parameter,
 } from "../command.ts";
 import { alert, type Cell, DONE, type Element, table } from "../elements.ts";
+import { isMqtt, LISTENER_TYPES } from "../listener-control.ts";
 import { pidOf } from "../session-rows.ts";
 import type { AdminTarget } from "../target.ts";
 
@@ -106,15 +107,6 @@ const KILL: Parameter = {
   short: "k",
   help: "ends its connections and removes the listener",
 };
-
-const TYPES = {
-  tcp: "mqtt",
-  ssl: "mqtts",
-  ws: "mqttws",
-  wss: "mqttwss",
-  http: "http",
-  https: "https",
-} as const;
 
 /** `vmq-admin listener ...` (admin-cli.md, section 7). */
 export function listenerCommands(target: AdminTarget): Command[] {
@@ -266,7 +258,7 @@ function shown(listeners: readonly Listener[], withTls: boolean, withMqtt: boole
   return table(
     columns,
     listeners.map(({ settings, boundPort, connections, isRunning }) => [
-      TYPES[settings.kind],
+      LISTENER_TYPES[settings.kind],
       isRunning ? "running" : "suspended",
       settings.unixSocket ? `local:${settings.address}` : settings.address,
       String(boundPort || settings.port),
@@ -278,10 +270,6 @@ function shown(listeners: readonly Listener[], withTls: boolean, withMqtt: boole
       ...(withMqtt ? mqttCells(settings) : []),
     ]),
   );
-}
-
-function isMqtt(settings: AnyListenerSettings): settings is ListenerSettings {
-  return "allowedProtocolVersions" in settings;
 }
 
 function tlsCells({ tls }: AnyListenerSettings): Cell[] {

@@ -10,6 +10,7 @@ import {
   type Parameter,
 } from "../command.ts";
 import { alert, DONE, type Element, table, text } from "../elements.ts";
+import { sourceText } from "../plugin-control.ts";
 import type { AdminTarget } from "../target.ts";
 
 /** Arguments that VerneMQ's function of a hook takes, for `M:F/A`. */
@@ -84,6 +85,7 @@ export function pluginCommands(target: AdminTarget): Command[] {
         { name: "plugin", value: "PluginName", help: "only this plugin" },
         { name: "hook", value: "HookName", help: "only this hook" },
         { name: "internal", help: "with hooks of the broker's own work" },
+        { name: "source", help: "with the file that each was loaded from" },
         { name: "chain", help: "each hook with its plugins in call order instead" },
       ],
       run: (call) => [hasFlag(call, "chain") ? chains(target, call) : shown(target, call)],
@@ -165,7 +167,8 @@ function shown({ broker, pluginManager }: AdminTarget, call: Call): Element {
   const wanted = flagValue(call, "plugin");
   const hook = flagValue(call, "hook");
   const links = broker.plugins.show(hook === undefined ? {} : { hook });
-  const rows = pluginManager.list().flatMap(({ plugin: { name } }) => {
+  const withSource = hasFlag(call, "source");
+  const rows = pluginManager.list().flatMap(({ plugin: { name }, file }) => {
     if (wanted !== undefined && wanted !== name) return [];
     const hooks = links
       .filter(({ plugin }) => plugin === name)
@@ -177,10 +180,11 @@ function shown({ broker, pluginManager }: AdminTarget, call: Call): Element {
         "application",
         hooks.map((link) => `${link.hook}\n`).join(""),
         hooks.map(({ answeredBy }) => `${name}:${answeredBy}/${ARITY[answeredBy]}\n`).join(""),
+        ...(withSource ? [sourceText(file)] : []),
       ],
     ];
   });
-  return table(["Plugin", "Type", "Hook(s)", "M:F/A"], rows);
+  return table(["Plugin", "Type", "Hook(s)", "M:F/A", ...(withSource ? ["Source"] : [])], rows);
 }
 
 function chains({ broker }: AdminTarget, call: Call): Element {

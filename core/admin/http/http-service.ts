@@ -5,6 +5,7 @@ import type { PluginManager } from "../../hooks/plugin-manager.ts";
 import { createHttpListener } from "../../listeners/listener.ts";
 import type { HttpListenerSettings, Listener, Peer } from "../../listeners/types.ts";
 import type { Logger } from "../../logger.ts";
+import { isMqtt, LISTENER_TYPES } from "../listener-control.ts";
 import { aggregate, collectHistograms, collectSeries, type MetricSources } from "../metrics.ts";
 import { prometheusText } from "../prometheus.ts";
 import { WrongKeys } from "./access.ts";
@@ -32,24 +33,13 @@ export interface HttpServiceParts {
   listeners(): readonly Listener[];
 }
 
-/** VerneMQ's words for kinds of listeners. */
-const LISTENER_TYPES = {
-  tcp: "mqtt",
-  ssl: "mqtts",
-  ws: "mqttws",
-  wss: "mqttwss",
-  http: "http",
-  https: "https",
-} as const;
-
 /** The modules of the broker, and a server for each HTTP listener. */
 export class HttpService {
   private readonly parts: HttpServiceParts;
   private readonly modules: readonly HttpModule[];
-  private readonly servers = new Map<Listener, HttpServer>();
+  private readonly servers = new WeakMap<Listener, HttpServer>();
   private readonly requests: RateLimiter | undefined;
   private readonly wrongKeys = new WrongKeys();
-  private isStarted = false;
 
   constructor(parts: HttpServiceParts) {
     this.parts = parts;
@@ -65,7 +55,7 @@ export class HttpService {
     ];
   }
 
-  /** A listener that answers with the modules there are when it starts, and later ones. */
+  /** A listener that answers once it is prepared. */
   createListener(settings: HttpListenerSettings): Listener {
     const { log, checkKey } = this.parts;
     const server = new HttpServer(settings, {
@@ -95,16 +85,15 @@ export class HttpService {
     return listener;
   }
 
-  /** Called once the plugins run, before listeners start. */
-  async start(): Promise<void> {
-    this.isStarted = true;
-    await this.rebuild();
+  /** Puts the modules of now behind a listener, before it starts; nothing for one of MQTT. */
+  async prepare(listener: Listener): Promise<void> {
+    await this.servers.get(listener)?.rebuild();
   }
 
   /** Plugins came or went: so do their modules. */
   pluginsChanged(): void {
-    if (!this.isStarted) return;
-    void this.rebuild().catch((failure: unknown) => {
+    const all = this.parts.listeners().map((listener) => this.prepare(listener));
+    void Promise.all(all).catch((failure: unknown) => {
       const cause = failure instanceof Error ? failure.message : String(failure);
       this.parts.log.error("HTTP modules could not be put in place", { cause });
     });
@@ -118,14 +107,10 @@ export class HttpService {
       isRunning,
       address: settings.address,
       port: boundPort,
-      mountpoint: "mountpoint" in settings ? settings.mountpoint : "",
+      mountpoint: isMqtt(settings) ? settings.mountpoint : "",
       maxConnections: settings.maxConnections,
       connections,
     }));
-  }
-
-  private async rebuild(): Promise<void> {
-    await Promise.all([...this.servers.values()].map((server) => server.rebuild()));
   }
 
   private metricsText(): string {

@@ -1,9 +1,8 @@
-import { connectAsync, type IClientOptions, type MqttClient } from "mqtt";
 import { describe, expect, it } from "vitest";
 import type { Broker } from "../../../core/broker-types.ts";
 import { definePlugin } from "../../../core/hooks/define-plugin.ts";
 import { startBroker, waitFor } from "../../support/broker.ts";
-import { atEnd } from "../../support/cleanup.ts";
+import { connect } from "../../support/mqtt-js.ts";
 
 type Json = { type: string; text?: string; table?: Record<string, unknown>[]; alert?: unknown };
 
@@ -35,21 +34,6 @@ async function columns(broker: Broker, line: string): Promise<string[]> {
     .split("|")
     .slice(1, -1)
     .map((cell) => cell.trim());
-}
-
-async function connect(
-  broker: Broker,
-  clientId: string,
-  options: IClientOptions = {},
-): Promise<MqttClient> {
-  const client = await connectAsync(`mqtt://127.0.0.1:${broker.port()}`, {
-    clientId,
-    reconnectPeriod: 0,
-    ...options,
-  });
-  client.on("error", () => undefined);
-  atEnd(() => client.endAsync(true));
-  return client;
 }
 
 /** A persistent client that is away, with two stored messages on off/t. */
@@ -476,5 +460,23 @@ describe("settings", () => {
       expect([line, stdout + stderr]).toEqual([line, expect.not.stringContaining("s3cret")]);
     }
     expect(current()).toBe("s3cret3");
+  });
+});
+
+describe("listener stop", () => {
+  it("keeps open connections, and with --kill_sessions ends those of that listener", async () => {
+    const broker = await startBroker({ "listener.tcp.other": "127.0.0.1:0" });
+    const client = await connect(broker, "c1");
+    const other = await connect(broker, "c2", { port: broker.port("tcp", "other") });
+    const place = ["address=127.0.0.1", `port=${broker.port("tcp", "default")}`];
+    const online = () => broker.sessions().flatMap((one) => (one.is_online ? [one.client_id] : []));
+    await broker.control("listener", ["stop", ...place]);
+    await client.publishAsync("still", "here", { qos: 1 });
+    expect(online()).toEqual(["c1", "c2"]);
+    await broker.control("listener", ["stop", ...place, "--kill_sessions"]);
+    await waitFor("its end", () => !online().includes("c1"));
+    await other.publishAsync("still", "here", { qos: 1 });
+    expect(online()).toEqual(["c2"]);
+    expect((await run(broker, "listener show")).stdout).not.toContain(`| ${place[1]?.slice(5)} `);
   });
 });

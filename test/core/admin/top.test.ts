@@ -1,16 +1,11 @@
-import { connectAsync } from "mqtt";
 import { expect, it } from "vitest";
-import { startBroker } from "../../support/broker.ts";
-import { atEnd } from "../../support/cleanup.ts";
+import { startBroker, waitFor } from "../../support/broker.ts";
+import { connect } from "../../support/mqtt-js.ts";
+import { connectClient } from "../../support/raw-client.ts";
 
 it("top shows the busiest clients and topics by rate, while it looks", async () => {
   const broker = await startBroker();
-  const url = `mqtt://127.0.0.1:${broker.port()}`;
-  const [busy, idle] = await Promise.all([
-    connectAsync(url, { clientId: "busy" }),
-    connectAsync(url, { clientId: "idle" }),
-  ]);
-  atEnd(() => Promise.all([busy.endAsync(true), idle.endAsync(true)]));
+  const [busy, idle] = await Promise.all([connect(broker, "busy"), connect(broker, "idle")]);
   await idle.subscribeAsync("hot/#");
   for (let n = 0; n < 5; n++) await busy.publishAsync("before", "x", { qos: 1 });
   const looking = broker.control("top", ["--interval=300", "--format=json"]);
@@ -27,6 +22,18 @@ it("top shows the busiest clients and topics by rate, while it looks", async () 
   expect(clients.table[1]).toMatchObject({ "received/s": 0 });
   expect(Number(clients.table[1]?.["sent/s"])).toBeLessThan(received);
   expect(topics.table.map(({ topic }) => topic)).toEqual(["hot/1", "cold"]);
+});
+
+it("top --by=queue shows where messages wait, whoever is busy", async () => {
+  const broker = await startBroker({ max_inflight_messages: "1" });
+  const slow = await connectClient(broker, 4, { clientId: "slow" });
+  await slow.subscribed("jobs/#", { qos: 1 });
+  const busy = await connect(broker, "busy");
+  for (let n = 0; n < 3; n++) await busy.publishAsync("jobs/1", "x", { qos: 1 });
+  await waitFor("two wait", () => broker.sessions().some(({ queue_size }) => queue_size === 2));
+  const looked = await broker.control("top", ["--by=queue", "--interval=100", "--format=json"]);
+  const [clients] = JSON.parse(looked.stdout) as [{ table: Record<string, unknown>[] }];
+  expect(clients.table).toMatchObject([{ client_id: "slow", waiting: 2, in_flight: 1 }]);
 });
 
 it("top watch goes on until it is interrupted", async () => {

@@ -1,24 +1,9 @@
-import { connectAsync, type IClientOptions, type MqttClient } from "mqtt";
 import { describe, expect, it } from "vitest";
 import type { Broker } from "../../../core/broker-types.ts";
 import type { Plugin } from "../../../core/hooks/types.ts";
 import { startBroker, waitFor } from "../../support/broker.ts";
 import { atEnd } from "../../support/cleanup.ts";
-
-async function connect(
-  broker: Broker,
-  clientId: string,
-  options: IClientOptions = {},
-): Promise<MqttClient> {
-  const client = await connectAsync(`mqtt://127.0.0.1:${broker.port()}`, {
-    clientId,
-    reconnectPeriod: 0,
-    ...options,
-  });
-  client.on("error", () => undefined);
-  atEnd(() => client.endAsync(true));
-  return client;
-}
+import { connect } from "../../support/mqtt-js.ts";
 
 /** A running `trace client`, with what it has said so far. */
 function trace(broker: Broker, ...args: string[]) {

@@ -54,6 +54,21 @@ describe("config check", () => {
     expect(checkConfig(options(`${text}plugins.vmq_acl = off\n`)).exit).toBe(0);
   });
 
+  test("names HTTP modules that nobody may know", () => {
+    const text =
+      "listener.http.a = 127.0.0.1:1\nlistener.http.a.http_modules = vmq_metric_http, vmq_health_http, vmq_http_pub, own\nplugins.own = on\nplugins.own.path = .\nlistener.tcp.a = 127.0.0.1:1\n";
+    const nobody = "unless a plugin adds it (plugins.<name> = on)";
+    const of = (module: string, more = "") =>
+      `notice: v.conf:2: listener.http.a.http_modules: no HTTP module ${module} ${nobody}${more}\n`;
+    const { stdout } = checkConfig(options(text));
+    expect(stdout).toBe(
+      `${of("vmq_metric_http", "; did you mean vmq_metrics_http?")}${of("vmq_http_pub")}config is OK\n`,
+    );
+    expect(checkConfig(options(`${text}plugins.vmq_http_pub = on\n`)).stdout).not.toContain(
+      "vmq_http_pub",
+    );
+  });
+
   test("prints all errors and gives exit code 1", () => {
     const answer = checkConfig(options("a = 1\nb"));
     expect(answer.exit).toBe(1);

@@ -21,6 +21,24 @@ it("what would stop a plugin's start is found without starting it", async () => 
   ]);
 });
 
+it("so are Lua scripts that cannot be read or compiled, all of them", async () => {
+  const scripts = tempDir();
+  const lua = (name: string, text: string): string => {
+    writeFileSync(join(scripts, name), text);
+    return join(scripts, name);
+  };
+  lua("fine.lua", "require 'nosuch' hooks = {}");
+  lua("notes.txt", "no Lua");
+  const on = `plugins.vmq_diversity = on\nvmq_diversity.script_dir = ${scripts}\n`;
+  expect(await faults(on)).toEqual([]);
+  const broken = lua("broken.lua", "local x = 1\nfunction (");
+  const gone = join(scripts, "sub", "gone.lua");
+  expect(await faults(`${on}vmq_diversity.mine.file = ${gone}\n`)).toEqual([
+    expect.stringMatching(`v\\.conf:3: vmq_diversity\\.script_dir: ${broken}:2: <name> expected`),
+    expect.stringContaining("v.conf:4: vmq_diversity.mine.file: ENOENT"),
+  ]);
+});
+
 it("so are faults of a plugin from elsewhere", async () => {
   const folder = tempDir();
   const path = join(folder, "house.mjs");

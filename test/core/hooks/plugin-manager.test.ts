@@ -121,6 +121,11 @@ describe("plugins at start", () => {
     }
     expect(shown).toContain(join(dir, "z.ts"));
     expect(shown).not.toContain("auth_on_publish_m5");
+    expect(await admin(broker, "plugin show --plugin=z")).not.toContain(dir);
+    const [row] = JSON.parse(
+      await admin(broker, "plugin show --plugin=z --source --format=json"),
+    ).table;
+    expect(row).toMatchObject({ Plugin: "z", Source: join(dir, "z.ts") });
   });
 
   it("stop the start when one is missing, broken or does not start", async () => {
@@ -194,7 +199,11 @@ describe("a plugin's context", () => {
     expect(broker.disablePlugin("mine")).toBe(true);
     await waitFor("stop", () => events.includes("stopped"));
     const after = ticks;
-    await new Promise((done) => setTimeout(done, 20));
+    // Made later with the same time: where it has run twice, the plugin's would have run.
+    let turns = 0;
+    const other = setInterval(() => ++turns, 1);
+    await waitFor("two turns", () => turns >= 2);
+    clearInterval(other);
     expect(ticks).toBe(after);
     expect(broker.metrics()).not.toHaveProperty("mine_ticks");
   });
@@ -317,7 +326,8 @@ describe("changes while the broker runs", () => {
     const published = client.publishAsync("a", "b", { qos: 1 });
     await waitFor("the call", () => release !== undefined);
     broker.disablePlugin("slow");
-    await new Promise((done) => setTimeout(done, 20));
+    // Without a call to wait for, it would be stopped within this turn.
+    await new Promise((done) => setImmediate(done));
     expect(events).toEqual([]);
     release?.();
     await published;

@@ -1,4 +1,13 @@
-import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { gunzipSync } from "node:zlib";
 import { describe, expect, it } from "vitest";
@@ -73,6 +82,42 @@ describe("a log file", () => {
       return names.length === 1 && statSync(none.file).size < 3000;
     });
     await none.log.close();
+  });
+
+  it("that was renamed is left at once when told so, and soon by itself", async () => {
+    const { log, file } = open();
+    log.write("one\n");
+    await waitFor("it is there", () => existsSync(file) && statSync(file).size === 4);
+    renameSync(file, `${file}.old`);
+    log.reopen();
+    log.write("two\n");
+    await waitFor("the new one", () => existsSync(file) && statSync(file).size === 4);
+    rmSync(file);
+    await waitFor("another", () => {
+      log.write("three\n");
+      return existsSync(file);
+    });
+    await log.close();
+    expect(readFileSync(`${file}.old`, "utf8")).toBe("one\n");
+    expect(readFileSync(file, "utf8")).toContain("three");
+  });
+
+  it("goes on in the file that is there when nobody renamed it", async () => {
+    const { log, file } = open({ sizeMax: 1024 });
+    for (let line = 0; line < 9; line++) log.write(LINE);
+    await waitFor("it is there", () => existsSync(file) && statSync(file).size === 900);
+    log.reopen();
+    for (let line = 0; line < 2; line++) log.write(LINE);
+    await waitFor("it rotated", () => existsSync(`${file}.0`));
+    await log.close();
+    expect(statSync(`${file}.0`).size).toBe(1100);
+  });
+
+  it("below a folder that cannot be made gives up", async () => {
+    const { log } = open({ file: "/proc/nosuch/log/console.log" });
+    log.write("x\n");
+    log.writeNow("x\n");
+    await log.close();
   });
 
   it("that cannot be written loses lines and nothing else", async () => {

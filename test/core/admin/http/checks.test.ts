@@ -1,7 +1,7 @@
 import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
 import type { Broker } from "../../../../core/broker-types.ts";
-import { startBroker, waitOffline } from "../../../support/broker.ts";
+import { freePort, startBroker, waitFor, waitOffline } from "../../../support/broker.ts";
 import { basic, call, type HttpAnswer } from "../../../support/http.ts";
 import { connectClient } from "../../../support/raw-client.ts";
 
@@ -9,6 +9,24 @@ import { connectClient } from "../../../support/raw-client.ts";
 
 const HTTP = { "listener.http.default": "127.0.0.1:0" };
 const OPEN_V2 = { "http_module.vmq_http_v2_api.auth.mode": "noauth" };
+
+/** A plugin that says hello to everybody with a key. */
+const HELLO = {
+  name: "hello_plugin",
+  hooks: {},
+  start: (context: { http(module: object): void }) =>
+    context.http({
+      name: "hello",
+      path: "/hello",
+      methods: ["GET"],
+      scope: "hello",
+      handle: ({ query, peer }: { query: string; peer: { address: string } }) => ({
+        status: 203,
+        headers: { "x-from": peer.address },
+        body: `hello ${query}`,
+      }),
+    }),
+} as never;
 
 function get(broker: Broker, path: string, listener?: string): Promise<HttpAnswer> {
   return call(broker.port("http", listener), path);
@@ -177,24 +195,7 @@ describe("modules", () => {
         "listener.http.default.http_module.hello.auth.mode": "noauth",
         "http_module.hello.auth.mode": "apikey",
       },
-      [
-        {
-          name: "hello_plugin",
-          hooks: {},
-          start: (context: { http(module: object): void }) =>
-            context.http({
-              name: "hello",
-              path: "/hello",
-              methods: ["GET"],
-              scope: "hello",
-              handle: ({ query, peer }: { query: string; peer: { address: string } }) => ({
-                status: 203,
-                headers: { "x-from": peer.address },
-                body: `hello ${query}`,
-              }),
-            }),
-        } as never,
-      ],
+      [HELLO],
     );
     const answer = await get(broker, "/hello?you");
     expect(answer).toMatchObject({
@@ -206,6 +207,23 @@ describe("modules", () => {
       status: 405,
       headers: { allow: "GET" },
     });
+  });
+});
+
+describe("an HTTP listener started by command", () => {
+  it("answers as those of the configuration, with the modules of plugins while they run", async () => {
+    const broker = await startBroker({ ...HTTP, http_modules: "[vmq_health_http, hello]" }, [
+      HELLO,
+    ]);
+    const place = ["address=127.0.0.1", `port=${await freePort()}`];
+    const started = await broker.control("listener", ["start", ...place, "--http"]);
+    expect(started.stdout).toBe("Done\n");
+    expect((await get(broker, "/health", "admin1")).body).toBe('{"status":"OK"}');
+    expect((await get(broker, "/hello", "admin1")).status).toBe(401);
+    broker.disablePlugin("hello_plugin");
+    await waitFor("its end", async () => (await get(broker, "/hello", "admin1")).status === 404);
+    await broker.control("listener", ["delete", ...place]);
+    await expect(call(Number(place[1]?.slice(5)), "/health")).rejects.toThrow();
   });
 });
 

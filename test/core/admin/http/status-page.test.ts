@@ -25,7 +25,6 @@ interface Opened {
 describe.skipIf(!HAS_CHROMIUM)("the status page", () => {
   let browser: Browser;
   let broker: Broker;
-  let origin: string;
 
   beforeAll(async () => {
     browser = await startBrowser();
@@ -36,7 +35,6 @@ describe.skipIf(!HAS_CHROMIUM)("the status page", () => {
     broker = await startBroker({ "listener.http.default": "127.0.0.1:0" }, [plugin], {
       scope: "file",
     });
-    origin = `http://127.0.0.1:${broker.port("http")}`;
     const scope = { scope: "file" } as const;
     const client = await connectClient(broker, 4, { clientId: "c1" }, scope);
     await client.subscribed(["a", "b"]);
@@ -46,7 +44,11 @@ describe.skipIf(!HAS_CHROMIUM)("the status page", () => {
     await refused.closed();
   });
 
-  async function open(options: Parameters<Browser["newPage"]>[0] = {}): Promise<Opened> {
+  async function open(
+    options: Parameters<Browser["newPage"]>[0] = {},
+    of: Broker = broker,
+  ): Promise<Opened> {
+    const origin = `http://127.0.0.1:${of.port("http")}`;
     const page = await browser.newPage(options);
     onTestFinished(() => page.close());
     const faults = faultsOf(page, origin);
@@ -209,10 +211,7 @@ describe.skipIf(!HAS_CHROMIUM)("the status page", () => {
     });
     await connectClient(other, 4, { clientId: "c" });
     const { stdout } = await other.control("api-key", ["create"]);
-    const page = await browser.newPage();
-    onTestFinished(() => page.close());
-    const faults = faultsOf(page, `http://127.0.0.1:${other.port("http")}`);
-    await page.goto(`http://127.0.0.1:${other.port("http")}/status`);
+    const { page, faults } = await open({}, other);
     await page.waitForSelector("#plugins details[data-plugin=vmq_diversity]");
     await page.fill("#key", stdout.trim());
     await page.press("#key", "Enter");
@@ -235,10 +234,7 @@ describe.skipIf(!HAS_CHROMIUM)("the status page", () => {
     const { stdout } = await other.control("api-key", ["create"]);
     const shown = await other.control("webhooks", ["show", "--full", "--format=json"]);
     const columns = Object.keys(JSON.parse(shown.stdout).table[0]);
-    const page = await browser.newPage();
-    onTestFinished(() => page.close());
-    const faults = faultsOf(page, `http://127.0.0.1:${other.port("http")}`);
-    await page.goto(`http://127.0.0.1:${other.port("http")}/status`);
+    const { page, faults } = await open({}, other);
     await page.waitForSelector("#plugins details[data-plugin=vmq_webhooks]");
     await page.fill("#key", stdout.trim());
     await page.press("#key", "Enter");
