@@ -1,11 +1,8 @@
 /** From the remote broker into this one: topics mapped, loops cut, what is not wanted acknowledged. */
-import type { HookProperties } from "../../core/plugin-api.ts";
+import { type HookProperties, PUBACK, PUBLISH, PUBREC } from "../../core/plugin-api.ts";
 import type { BridgeCounters } from "./counters.ts";
 import {
   FrameBatch,
-  PUBACK,
-  PUBLISH,
-  PUBREC,
   type PublishFrame,
   propertiesOf,
   type Rewrite,
@@ -53,6 +50,8 @@ export class FlowIn {
   private readonly topics = new Map<string, Buffer>();
   /** Counts the connections: what was awaited for an old one is of no use. */
   private epoch = 0;
+  /** Its other copies are being stored: what is collected waits for them. */
+  private isAwaiting = false;
 
   constructor(parts: FlowInParts) {
     this.parts = parts;
@@ -71,12 +70,13 @@ export class FlowIn {
 
   /** Hands on what was collected. */
   flush(): void {
-    this.batch.flush();
+    if (!this.isAwaiting) this.batch.flush();
   }
 
   /** The connection is gone. */
   reset(): void {
     this.epoch++;
+    this.isAwaiting = false;
     this.batch.clear();
   }
 
@@ -141,17 +141,17 @@ export class FlowIn {
       }),
     );
     this.isPublishing = false;
+    this.batch.addPublish(frame, this.isV5, rewrite);
     if (frame.qos !== 1) {
-      this.batch.addPublish(frame, this.isV5, rewrite);
       this.flush();
       return;
     }
     const { epoch } = this;
-    const kept = { ...frame, bytes: Buffer.from(frame.bytes) };
+    this.isAwaiting = true;
     this.parts.hold();
     void Promise.allSettled(stored).then(() => {
       if (epoch !== this.epoch) return;
-      this.batch.addPublish(kept, this.isV5, rewrite);
+      this.isAwaiting = false;
       this.flush();
       this.parts.release();
     });
