@@ -26,6 +26,12 @@ export {
   PUBREC,
 } from "./mqtt/packets.ts";
 export {
+  type PatternOwner,
+  PatternTree,
+  PLACEHOLDERS,
+  withoutEmptyTopic,
+} from "./mqtt/pattern-tree.ts";
+export {
   decodeProperties,
   encodeProperties,
   PROPERTY_TABLE,

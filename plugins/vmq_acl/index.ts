@@ -235,7 +235,7 @@ async function readRules(
 }
 
 function askerOf(username: string | undefined, { client_id, mountpoint }: SubscriberId): Asker {
-  return { username, client_id, mountpoint };
+  return { username, clientId: client_id, mountpoint };
 }
 
 function logFaults(log: PluginLog, file: string, faults: readonly LineFault[]): void {
@@ -293,7 +293,7 @@ function test(acl: AclPlugin, args: ReadonlyMap<string, string>): string {
     access,
     topic,
     username: args.get("username"),
-    client_id: args.get("client_id") ?? args.get("client-id") ?? "",
+    clientId: args.get("client_id") ?? args.get("client-id") ?? "",
     mountpoint: args.get("mountpoint") ?? "",
   });
   return verdict === "ok"

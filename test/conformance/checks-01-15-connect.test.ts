@@ -1,4 +1,3 @@
-import { setTimeout as delay } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
 import type { HookError, RegisterModifiers } from "../../core/hooks/types.ts";
 import { startBroker, waitFor } from "../support/broker.ts";
@@ -330,9 +329,9 @@ describe("M-10 CONNECT timeout", () => {
       password: "p",
       will: { topic: "w", payload: "gone" },
     });
-    for (const byte of packet) {
+    for (const [i, byte] of packet.entries()) {
       client.send(Buffer.from([byte]));
-      await delay(1);
+      await waitFor(`byte ${i}`, () => broker.metrics().bytes_received === i + 1);
     }
     await client.expect("connack", { code: 0 });
   });

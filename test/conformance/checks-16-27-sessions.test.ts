@@ -2,6 +2,7 @@ import { describe, expect, test } from "vitest";
 import type { Broker } from "../../core/broker-types.ts";
 import type { HookName } from "../../core/hooks/types.ts";
 import { startBroker, tempDir, waitFor, waitGone, waitOffline } from "../support/broker.ts";
+import { hourglass } from "../support/hourglass.ts";
 import { pluginWith, recordingPlugin } from "../support/plugins.ts";
 import {
   type ConnectOptions,
@@ -154,7 +155,7 @@ describe("M-19 to M-21 v5 session expiry", () => {
     for (const expiry of [3600, NEVER]) {
       expect(await sessionPresent(broker, 5, persistent(5, `e${expiry}`, expiry))).toBe(false);
     }
-    await new Promise((resolve) => setTimeout(resolve, 1300));
+    await hourglass(1, broker);
     for (const expiry of [3600, NEVER]) {
       expect(await sessionPresent(broker, 5, persistent(5, `e${expiry}`, expiry))).toBe(true);
     }
@@ -249,7 +250,7 @@ describe("M-22 persistent_client_expiration", () => {
     for (let i = 0; i < 3; i++) {
       const client = await connectClient(broker, 4, options);
       expect(client.connack?.sessionPresent).toBe(i > 0);
-      await new Promise((resolve) => setTimeout(resolve, 600));
+      await hourglass(1);
       await leave(broker, client, "s");
     }
   });
@@ -266,7 +267,7 @@ test("M-23 [W] a restart does not move the deadline of v5 and 3.x sessions", asy
   await leave(broker, v5, "v5");
   await leave(broker, v4, "v4");
   const left = performance.now();
-  await new Promise((resolve) => setTimeout(resolve, 2000));
+  await hourglass(2);
   await broker.close();
   const again = await startBroker(settings, [], { dataDir });
   expect(
@@ -291,7 +292,7 @@ test("M-23 [W] a session that expires while the broker is down is gone after the
   await client.subscribed("t", { qos: 1 });
   await leave(broker, client, "c");
   await broker.close();
-  await new Promise((resolve) => setTimeout(resolve, 1200));
+  await hourglass(1);
   const again = await startBroker({}, [], { dataDir });
   expect(await sessionPresent(again, 5, persistent(5, "c", 1))).toBe(false);
 });

@@ -1,8 +1,8 @@
-import { setTimeout as delay } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
 import type { Broker } from "../../core/broker-types.ts";
 import type { PluginHooks } from "../../core/hooks/types.ts";
 import { startBroker, tempDir, waitOffline } from "../support/broker.ts";
+import { hourglass } from "../support/hourglass.ts";
 import { pluginWith, recordingPlugin } from "../support/plugins.ts";
 import {
   bytes,
@@ -575,8 +575,6 @@ describe("M-48 Maximum Packet Size of the client", () => {
 });
 
 describe("M-49 message expiry", () => {
-  const WAIT_MS = 1100;
-
   async function offlineWithTwo(broker: Broker): Promise<RawClient> {
     const s = await connectClient(broker, 5, persistent(5, "s"));
     await s.subscribed("a", { qos: 1 });
@@ -606,7 +604,7 @@ describe("M-49 message expiry", () => {
     const recorder = recordingPlugin();
     const broker = await startBroker({}, [recorder.plugin]);
     await offlineWithTwo(broker);
-    await delay(WAIT_MS);
+    await hourglass();
     await onlyTheFirst(broker, recorder);
   });
 
@@ -615,7 +613,7 @@ describe("M-49 message expiry", () => {
     const before = await startBroker({}, [], { dataDir });
     await offlineWithTwo(before);
     await before.close();
-    await delay(WAIT_MS);
+    await hourglass();
     const recorder = recordingPlugin();
     const after = await startBroker({}, [recorder.plugin], { dataDir });
     await onlyTheFirst(after, recorder);
@@ -629,7 +627,7 @@ describe("M-49 message expiry", () => {
     const p = await connectClient(broker, 5);
     const properties = { messageExpiryInterval: 1 };
     await p.published({ topic: "a", payload: "dies", qos: 1, properties });
-    await delay(WAIT_MS);
+    await hourglass();
     await p.published({ topic: "a", payload: "stays", qos: 1 });
     const again = await connectClient(broker, 5, persistent(5, "s"));
     await again.delivered({ payload: "stays" });
@@ -646,7 +644,7 @@ describe("M-49 message expiry", () => {
     await p.published({ topic: "a", payload: "dies", qos: 1, properties });
     await p.published({ topic: "a", payload: "last", qos: 1 });
     const first = await s.expect("publish", { payload: "first" });
-    await delay(WAIT_MS);
+    await hourglass();
     s.puback(first.packetId);
     await s.delivered({ payload: "last" });
   });

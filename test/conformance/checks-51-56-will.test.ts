@@ -1,7 +1,7 @@
-import { setTimeout as delay } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
 import type { Broker } from "../../core/broker-types.ts";
 import { startBroker, tempDir, waitFor, waitOffline } from "../support/broker.ts";
+import { hourglass } from "../support/hourglass.ts";
 import { pluginWith, recordingPlugin, refusing } from "../support/plugins.ts";
 import {
   bytes,
@@ -297,7 +297,7 @@ describe("M-54 will delay", () => {
     dying.cut();
     await waitOffline(broker, "dying");
     await connectClient(broker, 5, { ...delayed(10), will: undefined } as ConnectOptions);
-    await delay(1300);
+    await hourglass(1, broker);
     await s.expectNothing();
   });
 
@@ -313,7 +313,7 @@ describe("M-54 will delay", () => {
       properties: { sessionExpiryInterval: 10 },
     });
     await again.disconnected();
-    await delay(1300);
+    await hourglass(1, broker);
     await s.expectNothing();
   });
 
@@ -394,7 +394,7 @@ describe("M-54 will delay", () => {
     dying.cut();
     const live = await s.delivered({ payload: "gone" });
     expect(live.properties?.messageExpiryInterval).toBe(1);
-    await delay(1100);
+    await hourglass();
     const late = await connectClient(broker, 5);
     await late.subscribed("will");
     await late.expectNothing();
@@ -464,7 +464,7 @@ describe("M-55 takeover", () => {
     const old = await connectClient(broker, 5, { ...options, will });
     await connectClient(broker, 5, options);
     await old.ended(0x8e);
-    await delay(1300);
+    await hourglass(1, broker);
     await s.expectNothing();
   });
 });

@@ -1,7 +1,7 @@
-import { setTimeout as delay } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
 import type { Broker } from "../../core/broker-types.ts";
-import { startBroker, tempDir } from "../support/broker.ts";
+import { startBroker, tempDir, waitFor } from "../support/broker.ts";
+import { hourglass } from "../support/hourglass.ts";
 import { connectClient, type RawClient, type Version } from "../support/raw-client.ts";
 import { payloads } from "../support/series.ts";
 import { persistent } from "../support/sessions.ts";
@@ -66,7 +66,8 @@ describe("M-66 retained, then subscribed", () => {
     for (const topic of stored) {
       await keep(p, topic, topic);
       // The time of storing counts, in milliseconds.
-      await delay(2);
+      const storedAtMs = Date.now();
+      await waitFor("the next millisecond", () => Date.now() > storedAtMs);
     }
     const s = await connectClient(broker, 4);
     await s.subscribed("a/#");
@@ -282,7 +283,7 @@ describe("M-70 expiry of retained messages", () => {
       const properties = { messageExpiryInterval };
       await p.published({ topic, payload: "x", qos: 1, retain: true, properties });
     }
-    await delay(1100);
+    await hourglass();
     const s = await connectClient(broker, 5);
     await s.subscribed("#", { qos: 1 });
     const got = await s.delivered({ topic: "long", retain: true });
@@ -302,7 +303,7 @@ describe("M-70 expiry of retained messages", () => {
     const properties = { messageExpiryInterval: 1 };
     await p.published({ topic: "a", payload: "x", qos: 1, retain: true, properties });
     await before.close();
-    await delay(1100);
+    await hourglass();
     const after = await startBroker({}, [], { dataDir });
     const s = await connectClient(after, 5);
     await s.subscribed("a");
@@ -314,7 +315,7 @@ describe("M-70 expiry of retained messages", () => {
     const properties = { messageExpiryInterval: 1 };
     await p.published({ topic: "a", payload: "short", qos: 1, retain: true, properties });
     await keep(p, "a", "long");
-    await delay(1100);
+    await hourglass();
     const s = await connectClient(broker, 5);
     await s.subscribed("a");
     await s.delivered({ payload: "long", exactProperties: {} });

@@ -1,5 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { startBroker, waitGone, waitOffline } from "../support/broker.ts";
+import { hourglass } from "../support/hourglass.ts";
 import { pluginWith, recordingPlugin, refusing } from "../support/plugins.ts";
 import {
   bytes,
@@ -301,7 +302,7 @@ describe("sessions at CONNECT", () => {
       properties: { sessionExpiryInterval: 1 },
     });
     await s.subscribed("a");
-    await new Promise((resolve) => setTimeout(resolve, 1300));
+    await hourglass(1, broker);
     await s.publish({ topic: "a", payload: "x" });
     await s.delivered({ payload: "x" });
   });

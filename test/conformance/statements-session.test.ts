@@ -1,4 +1,3 @@
-import { setTimeout as delay } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
 import { startBroker, waitGone, waitOffline } from "../support/broker.ts";
 import { pluginWith } from "../support/plugins.ts";
@@ -419,7 +418,6 @@ describe("WebSocket", () => {
     await first.ended(0x8e);
     const third = await connectClient(target, 5, { clientId: "c", keepAlive: 1 });
     await second.ended(0x8e);
-    await delay(100);
     await third.ended(0x8d);
   });
 });

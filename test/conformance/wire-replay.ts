@@ -1,6 +1,6 @@
-import { setTimeout as delay } from "node:timers/promises";
 import type { Broker } from "../../core/broker-types.ts";
 import { waitFor } from "../support/broker.ts";
+import { hourglass } from "../support/hourglass.ts";
 import {
   bytes,
   describe as describePacket,
@@ -90,7 +90,7 @@ class Player {
   }
 
   async play(step: string, following: string | undefined): Promise<void> {
-    if (step.startsWith("~")) return delay(Number(step.slice(1)));
+    if (step.startsWith("~")) return hourglass(Math.floor(Number(step.slice(1)) / 1000));
     if (step.startsWith("=")) return this.expectShares(step);
     const name = step.charAt(0);
     const actor = await this.actor(name);

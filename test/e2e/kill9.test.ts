@@ -1,6 +1,6 @@
-import { setTimeout as delay } from "node:timers/promises";
 import { expect, test } from "vitest";
 import { waitFor } from "../support/broker.ts";
+import { hourglass } from "../support/hourglass.ts";
 import { startProcess } from "../support/process.ts";
 import { seededRandom, seedFrom } from "../support/random.ts";
 import { connectClient } from "../support/raw-client.ts";
@@ -12,7 +12,8 @@ import { StubbornPublisher, StubbornSubscriber } from "./stubborn-clients.ts";
  * environment change the number of kills and repeat a run.
  */
 const ROUNDS = Number(process.env.KILL9_ROUNDS ?? 6);
-const RUN_MS = { shortest: 50, longest: 900 };
+/** Messages acknowledged between two kills. */
+const RUN = { shortest: 20, longest: 3000 };
 const DRAIN_MS = 20_000;
 
 /** Numbers of a list at their first appearance. */
@@ -59,6 +60,8 @@ test(`kill -9, ${ROUNDS} rounds: nothing acknowledged is lost, QoS 2 is not repe
     retain: true,
   });
   for (const publisher of [...publishers, retainer]) publisher.start();
+  const acknowledged = (): number =>
+    publishers.reduce((sum, one) => sum + one.acknowledged.size, 0);
 
   /** Adds to an error where everybody stands. */
   function fail(error: unknown): never {
@@ -67,9 +70,10 @@ test(`kill -9, ${ROUNDS} rounds: nothing acknowledged is lost, QoS 2 is not repe
   }
 
   for (let round = 1; round <= ROUNDS; round++) {
-    const runMs = random.between(RUN_MS.shortest, RUN_MS.longest);
+    const run = random.between(RUN.shortest, RUN.longest);
     const before = publishers.map((one) => one.acknowledged.size);
-    await delay(runMs);
+    const goal = acknowledged() + run;
+    await waitFor(`round ${round}: ${run} messages`, () => acknowledged() >= goal, 20_000);
     await broker.kill();
     // Each second time the offline ones come back for a moment and are cut off with it.
     if (round % 2 === 0) for (const subscriber of offline) subscriber.start();
@@ -172,7 +176,7 @@ test("kill -9 of a client's broker publishes its will and expires its session in
   const back = await connectClient(broker.port, 4, { clientId: "w", clean: false });
   expect(back.connack?.sessionPresent).toBe(true);
   await back.delivered({ topic: "will/c", payload: "gone" });
-  await delay(3500);
+  await hourglass(3, broker.port);
   const late = await connectClient(broker.port, 5, {
     clientId: "c",
     clean: false,

@@ -1,6 +1,7 @@
-import { setTimeout as delay } from "node:timers/promises";
+import { waitFor } from "../support/broker.ts";
 import type { Packet, RawClient, Version } from "../support/raw-client.ts";
 import { connectClient, describe, encodeAck, encodePublish } from "../support/raw-client.ts";
+import { accepts } from "../support/servers/service.ts";
 import { persistent } from "../support/sessions.ts";
 
 /**
@@ -8,7 +9,8 @@ import { persistent } from "../support/sessions.ts";
  * killed again and again: they reconnect, repeat what is not acknowledged and forget nothing.
  */
 
-const RETRY_MS = 20;
+/** A broker that was killed is back by then, or the test has failed. */
+const BACK_MS = 60_000;
 /** Messages a publisher has un-acknowledged at a time. */
 const WINDOW = 20;
 
@@ -61,7 +63,8 @@ abstract class Stubborn {
         }
       } catch {
         // The broker was killed, or is not up again yet.
-        await delay(RETRY_MS);
+        const isBack = (): boolean | Promise<boolean> => this.isStopped || accepts(this.port);
+        await waitFor(`${this.clientId}: a broker`, isBack, BACK_MS).catch(() => undefined);
       }
       this.client?.cut();
     }

@@ -133,7 +133,7 @@ describe("vmq_acl without a file", () => {
     const client = await connect({ protocolVersion: 5 });
     expect(await subscribe(client, "#", "$SYS/#", "$share/g/a")).toEqual([0, 0, 0]);
     expect(await publish(client, "any/thing")).toBeLessThan(0x80);
-    const asker = { username: undefined, client_id: "c", mountpoint: "" };
+    const asker = { username: undefined, clientId: "c", mountpoint: "" };
     const sys = { ...asker, topic: "$SYS/x" };
     expect(acl.explain({ ...sys, access: "write" })).toEqual({
       verdict: "next",
@@ -160,13 +160,13 @@ describe("the ACL file", () => {
 
   it("may be empty: then nothing is allowed", async () => {
     const { acl } = await pluginOver("# nothing yet\n");
-    const question = { username: "u", client_id: "c", mountpoint: "", topic: "a" } as const;
+    const question = { username: "u", clientId: "c", mountpoint: "", topic: "a" } as const;
     expect(acl.explain({ ...question, access: "read" }).verdict).toBe("next");
   });
 
   it("check 42: a garbage line is logged with its number, the other rules load", async () => {
     const { file, acl } = await pluginOver("topic a\nthis is garbage\ntopic b\n");
-    const asker = { username: undefined, client_id: "c", mountpoint: "" };
+    const asker = { username: undefined, clientId: "c", mountpoint: "" };
     expect(acl.explain({ ...asker, access: "write", topic: "b" })).toEqual({
       verdict: "ok",
       file,
@@ -179,7 +179,7 @@ describe("the ACL file", () => {
   it("is reloaded as a whole when it changes, and kept when it breaks", async () => {
     const { file, acl } = await pluginOver("topic a\n");
     const may = (topic: string) =>
-      acl.explain({ username: undefined, client_id: "c", mountpoint: "", access: "read", topic })
+      acl.explain({ username: undefined, clientId: "c", mountpoint: "", access: "read", topic })
         .verdict === "ok";
     await writeFile(file, "topic b\n");
     await waitFor("b is allowed", () => may("b"));
@@ -200,7 +200,7 @@ describe("the ACL file", () => {
   it("can be changed at run time, to the bundled rules and back", async () => {
     const { file, acl } = await pluginOver("topic a\n");
     const may = (topic: string) =>
-      acl.explain({ username: undefined, client_id: "c", mountpoint: "", access: "read", topic })
+      acl.explain({ username: undefined, clientId: "c", mountpoint: "", access: "read", topic })
         .verdict === "ok";
     await acl.setFile(`${file}.missing`);
     expect([may("a"), may("b")]).toEqual([true, false]);

@@ -9,7 +9,7 @@ function rulesOf(text: string): AclRules {
   return rules;
 }
 
-const BOB: Asker = { username: "bob", client_id: "c1", mountpoint: "" };
+const BOB: Asker = { username: "bob", clientId: "c1", mountpoint: "" };
 
 /** Which of these subscriptions are allowed. */
 function allowed(text: string, filters: string[], asker = BOB): string[] {
@@ -28,7 +28,7 @@ describe("rules", () => {
   it("check 41: a leading wildcard covers no $ topic", () => {
     const asked = ["$SYS/#", "$SYS/x", "$share/g/$SYS/#", "$share/g/a", "#"];
     expect(allowed("topic #", asked)).toEqual(["$share/g/a", "#"]);
-    expect(allowed("topic +/x\npattern %c/#", asked, { ...BOB, client_id: "$SYS" })).toEqual([]);
+    expect(allowed("topic +/x\npattern %c/#", asked, { ...BOB, clientId: "$SYS" })).toEqual([]);
     expect(allowed("topic $SYS/#", asked)).toEqual(["$SYS/#", "$SYS/x", "$share/g/$SYS/#"]);
     expect(rulesOf("topic #").publishLine(BOB, "$SYS/x")).toBe(0);
   });
@@ -46,7 +46,7 @@ describe("rules", () => {
     const rules = rulesOf(
       "topic read a/b/c\ntopic write x/y/z\nuser test\ntopic x/y/z/#\npattern write %m/%u/%c\n",
     );
-    const test = { username: "test", client_id: "my-client-id", mountpoint: "" };
+    const test = { username: "test", clientId: "my-client-id", mountpoint: "" };
     expect(rules.publishLine(test, "/test/my-client-id")).toBe(5);
     expect(rules.publishLine(test, "x/y/z/blabla")).toBe(4);
     expect(rules.publishLine(test, "x/y/z")).toBe(2);
@@ -60,7 +60,7 @@ describe("rules", () => {
 
   it("compares %c, %u and %m as whole levels and literally", () => {
     const asked = ["d/+", "d/#", "d/a/b", "d/c1", "d/"];
-    const as = (client_id: string) => allowed("pattern d/%c", asked, { ...BOB, client_id });
+    const as = (clientId: string) => allowed("pattern d/%c", asked, { ...BOB, clientId });
     expect(as("c1")).toEqual(["d/c1"]);
     for (const id of ["+", "#", "a/b"]) expect(as(id)).toEqual([]);
     expect(allowed("pattern d/x%c", ["d/xc1", "d/x%c"])).toEqual(["d/x%c"]);
@@ -97,10 +97,10 @@ describe("rules", () => {
 describe("rules against brute force", () => {
   const WORDS = ["a", "b", "", "$SYS", "c1", "+", "#", "%c", "%u", "%m"];
   const ASKERS: Asker[] = [
-    { username: "a", client_id: "c1", mountpoint: "" },
-    { username: undefined, client_id: "$SYS", mountpoint: "b" },
-    { username: "+", client_id: "#", mountpoint: "a" },
-    { username: "", client_id: "a/b", mountpoint: "a/b" },
+    { username: "a", clientId: "c1", mountpoint: "" },
+    { username: undefined, clientId: "$SYS", mountpoint: "b" },
+    { username: "+", clientId: "#", mountpoint: "a" },
+    { username: "", clientId: "a/b", mountpoint: "a/b" },
   ];
 
   /** xorshift32: the same cases in every run. */
@@ -116,7 +116,7 @@ describe("rules against brute force", () => {
 
   /** A word no client can send stands for a value that must match nothing. */
   function fill(word: string, asker: Asker, isFirst: boolean): string {
-    const values = { "%c": asker.client_id, "%u": asker.username, "%m": asker.mountpoint };
+    const values = { "%c": asker.clientId, "%u": asker.username, "%m": asker.mountpoint };
     if (!(word in values)) return word;
     const value = values[word as keyof typeof values];
     if (value === undefined || /[+#/]/.test(value)) return "\u0001";

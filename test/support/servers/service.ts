@@ -3,8 +3,7 @@ import { chownSync, existsSync, mkdtempSync, readdirSync, rmSync } from "node:fs
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { setTimeout as delay } from "node:timers/promises";
-import { freePort } from "../broker.ts";
+import { freePort, waitFor } from "../broker.ts";
 import { atEnd, type Scope } from "../cleanup.ts";
 import { missing } from "../tools.ts";
 
@@ -89,13 +88,11 @@ export async function startService(options: ServiceOptions): Promise<Service> {
       started.stderr.on("data", (text: Buffer) => {
         output = (output + text.toString()).slice(-4000);
       });
-      const startedMs = performance.now();
-      while (!(await accepts(port))) {
+      const hasStarted = (): Promise<boolean> => {
         if (started.exitCode !== null) throw new Error(`${options.command} ended: ${output}`);
-        if (performance.now() - startedMs > START_MS)
-          throw new Error(`${options.command}: ${output}`);
-        await delay(20);
-      }
+        return accepts(port);
+      };
+      await waitFor(`${options.command} accepts connections`, hasStarted, START_MS);
     },
     pause: () => void child?.kill("SIGSTOP"),
     resume: () => void child?.kill("SIGCONT"),
@@ -119,7 +116,8 @@ function idsOf(user: string): { uid?: number; gid?: number } {
   return { uid: id("-u"), gid: id("-g") };
 }
 
-function accepts(port: number): Promise<boolean> {
+/** True when something listens on a loopback port. */
+export function accepts(port: number): Promise<boolean> {
   return new Promise((resolve) => {
     const socket = connect(port, "127.0.0.1");
     socket.once("connect", () => {
