@@ -87,6 +87,12 @@ export class Bridge {
       answer: (type, packetId) => this.remote?.wire.send(encodeAck(type, packetId)),
       hold: () => this.remote?.wire.hold(),
       release: () => this.remote?.wire.release(),
+      refused: (code) => {
+        this.counters.refused++;
+        this.log.limited(`bridge refused ${settings.name}`, 1).warn("message refused", {
+          reason: `reason code 0x${code.toString(16)} of the remote broker`,
+        });
+      },
       dropped: (topic, why) =>
         this.log.limited(`bridge drop ${settings.name}`, 1).warn("message not taken in", {
           topic,
@@ -106,7 +112,7 @@ export class Bridge {
   }
 
   get dropped(): number {
-    return this.session.dropped;
+    return this.session.dropped + this.counters.refused;
   }
 
   // ---- life

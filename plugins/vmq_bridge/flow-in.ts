@@ -2,18 +2,18 @@
 import { type HookProperties, PUBACK, PUBLISH, PUBREC } from "../../core/plugin-api.ts";
 import type { BridgeCounters } from "./counters.ts";
 import {
+  encodeAck,
   FrameBatch,
   type PublishFrame,
   propertiesOf,
   type Rewrite,
   readPublish,
 } from "./frames.ts";
-import type { LoopGuard } from "./loops.ts";
+import type { GuardedBridge, LoopGuard } from "./loops.ts";
 import type { Rules, Target } from "./rules.ts";
-import type { BridgeSettings } from "./settings.ts";
 
 export interface FlowInParts {
-  readonly settings: BridgeSettings;
+  readonly settings: GuardedBridge;
   readonly rules: Rules;
   readonly guard: LoopGuard;
   readonly counters: BridgeCounters;
@@ -38,6 +38,8 @@ export interface FlowInParts {
   answer(type: number, packetId: number): void;
   hold(): void;
   release(): void;
+  /** The remote broker does not take a message of ours. MQTT 5 */
+  refused(code: number): void;
   dropped(topic: string, why: string): void;
 }
 
@@ -61,11 +63,27 @@ export class FlowIn {
 
   /** A frame of the message flow. */
   frame(bytes: Buffer, start: number, body: number, end: number): void {
-    if ((bytes[start] as number) >> 4 === PUBLISH) {
+    const type = (bytes[start] as number) >> 4;
+    if (type === PUBLISH) {
       this.publish(readPublish(bytes, start, body, end, this.isV5));
+    } else if ((type === PUBACK || type === PUBREC) && this.isV5 && end - body > 2) {
+      this.answered(type, bytes, start, body, end);
     } else {
       this.batch.add(bytes, start, end);
     }
+  }
+
+  /** PUBACK or PUBREC with a reason code. */
+  private answered(type: number, bytes: Buffer, start: number, body: number, end: number): void {
+    const code = bytes[body + 2] as number;
+    if (code < 0x80) {
+      // No Matching Subscribers: only a server says it, and the session takes the peer for a client.
+      const ack = encodeAck(type, bytes.readUInt16BE(body));
+      this.batch.add(ack, 0, ack.length);
+      return;
+    }
+    this.parts.refused(code);
+    this.batch.add(bytes, start, end);
   }
 
   /** Hands on what was collected. */

@@ -13,6 +13,9 @@ const HOPS_MAX = 10;
 /** Payloads above are compared by their hash. */
 const TEXT_BYTES_MAX = 64;
 
+/** What the guard asks a bridge. */
+export type GuardedBridge = Pick<BridgeSettings, "name" | "version" | "loopProtection">;
+
 export interface LoopGuardOptions {
   /** Unique among the brokers that are bridged. */
   readonly brokerId: string;
@@ -35,7 +38,7 @@ export class LoopGuard {
   }
 
   /** A message of this broker may go out: it does not come around. */
-  outgoing(settings: BridgeSettings, message: MessageView): boolean {
+  outgoing(settings: GuardedBridge, message: MessageView): boolean {
     const { loopProtection, version, name } = settings;
     if (loopProtection === "off") return true;
     if (version < 5) {
@@ -47,7 +50,7 @@ export class LoopGuard {
 
   /** A message of the remote broker that would come in as `topic`. Gives the property to add. */
   incoming(
-    settings: BridgeSettings,
+    settings: GuardedBridge,
     frame: PublishFrame,
     topic: string,
     remoteId: string | undefined,

@@ -402,4 +402,30 @@ describe("outgoing messages of a bridge", () => {
     expect(payloads(link.all("publish"))).toEqual(["kept", "2", "3"]);
     expect((await show(broker))["buffer dropped msgs"]).toBe("1");
   });
+
+  it("are acknowledged by a v5 remote that has no subscribers, or refuses them, which is counted", async () => {
+    const { broker, link } = await linked({
+      mqtt_version: "5",
+      "topic.1": "a 1",
+      "topic.2": "b 2",
+    });
+    const near = await client(broker.port());
+    for (const [topic, cmd] of [
+      ["a", "puback"],
+      ["b", "pubrec"],
+    ] as const) {
+      for (const reasonCode of [0x10, 0x87]) {
+        await near.publish(topic, `${topic} ${reasonCode}`, { qos: 1 });
+        const { messageId = 0 } = await link.next("publish");
+        link.send({ cmd, messageId, reasonCode });
+        if (cmd !== "pubrec" || reasonCode === 0x87) continue;
+        expect(await link.next("pubrel")).toMatchObject({ messageId });
+        link.send({ cmd: "pubcomp", messageId });
+      }
+    }
+    await waitFor("all is answered", async () => (await show(broker)).unacknowledged === "0");
+    expect(await show(broker)).toMatchObject({ state: "connected", "buffer dropped msgs": "2" });
+    expect(broker.metrics().vmq_bridge_dropped_msgs).toBe(2);
+    expect(link.isClosed).toBe(false);
+  });
 });
