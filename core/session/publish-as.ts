@@ -10,8 +10,8 @@ import type { Message } from "../mqtt/message.ts";
 import { PUBLISH } from "../mqtt/packets.ts";
 import { validateTopic } from "../mqtt/topics.ts";
 import type { Core } from "./core.ts";
-import { applyPublishModifiers } from "./handlers/publish.ts";
 import { PublishCall, withContext } from "./hook-arguments.ts";
+import { applyPublishModifiers } from "./publish-modifiers.ts";
 import { type SessionSettings, withModifiers } from "./settings.ts";
 
 /** A client as the hooks made it. */

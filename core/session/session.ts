@@ -28,6 +28,7 @@ import { malformed, protocolError, RETURN_CODES, reasonName } from "../mqtt/reas
 import type { Mount, Route } from "../routing/routes.ts";
 import type { StoredWill } from "../store/types.ts";
 import { NOT_SCHEDULED, type Timed } from "../timers.ts";
+import { DEFERRED_MAX } from "./answers.ts";
 import type { Core } from "./core.ts";
 import { handleAck, handleShortAck } from "./handlers/acks.ts";
 import { type EnhancedAuth, handleAuth } from "./handlers/auth.ts";
@@ -36,7 +37,7 @@ import { handleDisconnect } from "./handlers/disconnect.ts";
 import { type AskedPublish, handlePublish } from "./handlers/publish.ts";
 import { handleSubscribe } from "./handlers/subscribe.ts";
 import { handleUnsubscribe } from "./handlers/unsubscribe.ts";
-import { DEFERRED_MAX, Outbound } from "./outbound.ts";
+import { Outbound } from "./outbound.ts";
 import { Pipeline } from "./pipeline.ts";
 import type { RateLimit } from "./rate.ts";
 import type { Run } from "./run.ts";

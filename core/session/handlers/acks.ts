@@ -71,7 +71,7 @@ function pubrec(session: Session, packetId: number, code: number): void {
   const delivery = out.inflight.get(packetId);
   if (delivery === undefined) {
     session.core.counters.pubrecInvalidError[session.versionIndex]++;
-    out.acknowledge(PUBREL, packetId, session.version === 5 ? 0x92 : 0, 0);
+    out.answers.acknowledge(PUBREL, packetId, session.version === 5 ? 0x92 : 0, 0);
     return;
   }
   if (delivery.qos !== 2) throw protocolError("PUBREC for a QoS 1 message", "MQTT-4.3.3-4");
@@ -91,7 +91,12 @@ function pubrel(session: Session, packetId: number): void {
   const batch = subscriber.isStored
     ? session.core.store.deleteInboundId(subscriber.id, packetId)
     : 0;
-  session.out.acknowledge(PUBCOMP, packetId, known || session.version < 5 ? 0 : 0x92, batch);
+  session.out.answers.acknowledge(
+    PUBCOMP,
+    packetId,
+    known || session.version < 5 ? 0 : 0x92,
+    batch,
+  );
 }
 
 function pubcomp(session: Session, packetId: number): void {

@@ -16,12 +16,12 @@ import { encodePublishProperties } from "../../mqtt/publish-properties.ts";
 import { isServerReasonCode, reasonCodeOf } from "../../mqtt/reason-codes.ts";
 import type { StoredWill } from "../../store/types.ts";
 import { WillCall, withContext, withSignal } from "../hook-arguments.ts";
+import { applyPublishModifiers } from "../publish-modifiers.ts";
 import { RateLimit } from "../rate.ts";
 import { AUTHENTICATING, CONNECTED, CONNECTING, type Session } from "../session.ts";
 import { withModifiers } from "../settings.ts";
 import { NEVER_EXPIRES } from "../subscriber.ts";
 import { askAuth, sendAuth } from "./auth.ts";
-import { applyPublishModifiers } from "./publish.ts";
 
 /** What CONNACK will carry besides the result. */
 interface Progress {

@@ -1,7 +1,5 @@
 import { isPromise } from "../../hooks/chain.ts";
-import type { HookError, HookModifiers, Verdict } from "../../hooks/types.ts";
-import { encodeAck } from "../../mqtt/codec.ts";
-import { fromHookProperties } from "../../mqtt/hook-properties.ts";
+import type { Verdict } from "../../hooks/types.ts";
 import {
   FRAME_NONE,
   FRAME_V4,
@@ -10,30 +8,17 @@ import {
   FRAME_V5_ID,
   Message,
 } from "../../mqtt/message.ts";
-import { MqttError, PUBACK, PUBLISH, PUBREC } from "../../mqtt/packets.ts";
-import { WILL } from "../../mqtt/properties.ts";
-import {
-  encodePublishProperties,
-  forwardBytes,
-  scanPublishProperties,
-} from "../../mqtt/publish-properties.ts";
-import {
-  isServerReasonCode,
-  malformed,
-  protocolError,
-  reasonCodeOf,
-} from "../../mqtt/reason-codes.ts";
+import { MqttError, PUBACK, PUBREC } from "../../mqtt/packets.ts";
+import { forwardBytes, scanPublishProperties } from "../../mqtt/publish-properties.ts";
+import { malformed, protocolError } from "../../mqtt/reason-codes.ts";
 import type { Route } from "../../routing/routes.ts";
+import { DEFERRED_MAX } from "../answers.ts";
 import { PublishCall } from "../hook-arguments.ts";
-import { DEFERRED_MAX } from "../outbound.ts";
+import { applyPublishModifiers, type PublishChange } from "../publish-modifiers.ts";
 import { Run } from "../run.ts";
 import type { Session } from "../session.ts";
 import type { Subscriber } from "../subscriber.ts";
-
-type PublishChange = HookModifiers["auth_on_publish_m5"];
-
-/** Marks the packet id of a QoS 2 PUBLISH where id and QoS travel as one number (0 = QoS 0). */
-const QOS2 = 0x10000;
+import { acknowledge, QOS2, refuse } from "./publish-refusal.ts";
 
 /** A PUBLISH whose authorisation is under way. */
 export class AskedPublish {
@@ -276,7 +261,7 @@ function checkLimits(session: Session, qos: number, retain: boolean, packetId: n
       // Noted again: the PUBREC must not be earlier than the first one would have been.
       const { core, subscriber } = session;
       const id = subscriber?.id ?? 0;
-      session.out.acknowledge(
+      session.out.answers.acknowledge(
         PUBREC,
         packetId,
         0,
@@ -349,9 +334,6 @@ function settle(
   );
 }
 
-/** Who publishes: a session, or a client that a plugin speaks for. */
-type Publisher = Pick<Session, "core" | "clientId">;
-
 /** The message has been routed or refused. */
 function timed(session: Session, message: Message): void {
   const { publishTimer, wheel } = session.core;
@@ -389,56 +371,6 @@ function learnAlias(session: Session, alias: number, route: Route): void {
   session.aliasesIn[alias] = route;
 }
 
-/**
- * The message a modifier asks for; undefined (and logged) when a field is not usable here. The expiry of
- * a will counts from its publication: the caller keeps it.
- */
-export function applyPublishModifiers(
-  session: Publisher,
-  message: Message,
-  change: PublishChange,
-  isWill = false,
-): Message | undefined {
-  let properties = message.properties;
-  let expiresAtMs = message.expiresAtMs;
-  if (change.properties !== undefined) {
-    const checked = fromHookProperties(change.properties, isWill ? WILL : PUBLISH);
-    if ("error" in checked) {
-      return badModifier(session, `properties.${checked.error.field}`, checked.error.message);
-    }
-    const encoded = encodePublishProperties(checked.properties);
-    properties = encoded.forward;
-    if (encoded.messageExpiryInterval >= 0 && !isWill) {
-      expiresAtMs = session.core.wallMs() + encoded.messageExpiryInterval * 1000;
-    }
-  }
-  const topic = change.topic ?? message.topic;
-  const mountpoint = change.mountpoint ?? message.mountpoint;
-  try {
-    session.core.router.mount(mountpoint).lookupText(topic);
-  } catch (error) {
-    return badModifier(session, "topic", error instanceof Error ? error.message : "not valid");
-  }
-  return new Message(
-    mountpoint,
-    topic,
-    change.payload ?? message.payload,
-    change.qos ?? message.qos,
-    change.retain ?? message.retain,
-    properties,
-    expiresAtMs,
-  );
-}
-
-function badModifier(session: Publisher, field: string, why: string): undefined {
-  session.core.log.limited(`modifier ${field}`, 10).warn("modifier of a publish hook refused", {
-    client_id: session.clientId,
-    field,
-    why,
-  });
-  return undefined;
-}
-
 /** Routes an authorised message and acknowledges it when it is safe. */
 function accept(
   session: Session,
@@ -469,11 +401,11 @@ function accept(
       }
     }
     if (isQos2 || message.retain) {
-      session.out.acknowledge(isQos2 ? PUBREC : PUBACK, packetId, code, batch);
+      session.out.answers.acknowledge(isQos2 ? PUBREC : PUBACK, packetId, code, batch);
     } else {
-      session.out.acknowledgeMessage(message, packetId, code, batch);
+      session.out.answers.acknowledgeMessage(message, packetId, code, batch);
     }
-    if (session.out.deferredCount > DEFERRED_MAX) session.holdBack();
+    if (session.out.answers.count > DEFERRED_MAX) session.holdBack();
   }
   const event = session.version === 5 ? "on_publish_m5" : "on_publish";
   if (core.hooks.chains[event].length > 0) {
@@ -485,63 +417,4 @@ function accept(
   const rateMs = session.rate === undefined ? 0 : session.rate.take(core.wheel.refresh());
   const pauseMs = Math.max(throttleMs, rateMs);
   if (pauseMs > 0) session.pauseFor(pauseMs);
-}
-
-/** What a client gets for a publish that is not allowed (mqtt.md, section 7.2). */
-function refuse(session: Session, route: Route, answer: number, why: HookError): void {
-  const { core, settings } = session;
-  core.counters.publishAuthError[session.versionIndex]++;
-  core.log.limited("publish refused", 10).warn("publish refused", {
-    client_id: session.clientId,
-    peer: session.transport.peer.address,
-    topic: route.topic,
-    reason: typeof why === "object" ? String(why.reason_code ?? "not_authorized") : String(why),
-  });
-  if (session.version < 5) {
-    if (session.version === 4 || settings.disconnectOnUnauthorizedPublishV3) {
-      session.end({ reason: "publish not authorized", publishWill: true });
-    } else {
-      acknowledge(session, answer, 0);
-    }
-    return;
-  }
-  if (answer === 0) return;
-  const type = answer >= QOS2 ? PUBREC : PUBACK;
-  const packetId = answer & 0xffff;
-  const { code, reasonString } = publishError(why);
-  if (reasonString === undefined) {
-    session.out.acknowledge(type, packetId, code, 0);
-    return;
-  }
-  session.out.after(0, () => {
-    const frame = encodeAck(
-      type,
-      5,
-      { packetId, reasonCode: code, properties: { reasonString } },
-      {
-        maximumPacketSize: session.packetBytesMax,
-        requestProblemInformation: session.requestProblemInfo,
-      },
-    );
-    if (frame !== undefined) session.out.outbox.append(frame);
-    const sent = type === PUBREC ? core.counters.pubrecSent : core.counters.pubackSent;
-    sent.v5[code] = (sent.v5[code] as number) + 1;
-  });
-}
-
-function publishError(why: HookError): { code: number; reasonString: string | undefined } {
-  const given = typeof why === "object" ? why.reason_code : why;
-  const known = given === undefined ? undefined : reasonCodeOf(given);
-  // [MQTT-3.4.2-1] [MQTT-3.5.2-1] PUBACK and PUBREC know the same refusals.
-  const isKnown = known !== undefined && known >= 0x80 && isServerReasonCode(PUBACK, known);
-  const code = isKnown ? known : why === "plugin_error" ? 0x83 : 0x87;
-  const reasonString =
-    typeof why === "object" ? (why.reason_string ?? why.properties?.p_reason_string) : undefined;
-  return { code, reasonString };
-}
-
-/** Positive or negative PUBACK or PUBREC for something that was not stored. */
-function acknowledge(session: Session, answer: number, code: number): void {
-  if (answer === 0) return;
-  session.out.acknowledge(answer >= QOS2 ? PUBREC : PUBACK, answer & 0xffff, code, 0);
 }

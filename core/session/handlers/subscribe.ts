@@ -255,7 +255,7 @@ function subscribe(
   });
   logRefused(session, packet, codes, why);
   tellSubscribed(session, packet, made);
-  session.out.after(batch, () => {
+  session.out.answers.after(batch, () => {
     const frame = encodeSuback(
       session.version,
       { packetId: packet.packetId, codes: codes.slice(0, packet.subscriptions.length), properties },

@@ -80,7 +80,7 @@ function unsubscribe(
     subscriber_id: session.hookId,
     topics: filters,
   });
-  session.out.after(batch, () => {
+  session.out.answers.after(batch, () => {
     const frame = encodeUnsuback(
       session.version,
       { packetId: packet.packetId, codes, properties },

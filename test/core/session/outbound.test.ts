@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { Plugin } from "../../../core/hooks/types.ts";
-import { DEFERRED_MAX } from "../../../core/session/outbound.ts";
+import { DEFERRED_MAX } from "../../../core/session/answers.ts";
 import { EmbeddedStore } from "../../../core/store/embedded/embedded-store.ts";
 import { MemoryStore } from "../../../core/store/memory/memory-store.ts";
 import type { Store } from "../../../core/store/types.ts";
@@ -97,7 +97,7 @@ describe("acknowledgements", () => {
     for (let i = 1; i <= count; i++) {
       publisher.publish({ topic: "t", qos: 1, packetId: i, payload: "x".repeat(300) });
     }
-    expect(publisher.session.out.deferredCount).toBe(DEFERRED_MAX + 1);
+    expect(publisher.session.out.answers.count).toBe(DEFERRED_MAX + 1);
     expect(publisher.transport.isPaused).toBe(true);
     await settle();
     store.letGo();

@@ -274,11 +274,11 @@ describe("acknowledgement before the store has written", () => {
     publisher.take();
     publisher.publish({ topic: "t", payload: "x", qos: 1, packetId: 7 });
     // Nothing was awaited: the batch is still open and no PUBACK is out.
-    expect(publisher.session.out.deferredCount).toBe(1);
+    expect(publisher.session.out.answers.count).toBe(1);
     receiver.session.out.outbox.flush();
     const [delivered] = receiver.take("publish");
     receiver.ack("puback", delivered?.packetId ?? 0);
-    expect(publisher.session.out.deferredCount).toBe(0);
+    expect(publisher.session.out.answers.count).toBe(0);
     await turn();
     expect(publisher.take()).toMatchObject([{ type: "puback", packetId: 7 }]);
     expect(world.find("r").storedCount).toBe(0);
@@ -293,11 +293,11 @@ describe("acknowledgement before the store has written", () => {
     const publisher = await world.connect("p");
     publisher.publish({ topic: "t", payload: "x", qos: 1, packetId: 7 });
     for (const receiver of receivers) {
-      expect(publisher.session.out.deferredCount).toBe(1);
+      expect(publisher.session.out.answers.count).toBe(1);
       receiver.session.out.outbox.flush();
       const [delivered] = receiver.take("publish");
       receiver.ack("puback", delivered?.packetId ?? 0);
     }
-    expect(publisher.session.out.deferredCount).toBe(0);
+    expect(publisher.session.out.answers.count).toBe(0);
   });
 });

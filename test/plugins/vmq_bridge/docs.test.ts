@@ -1,12 +1,11 @@
-import { type ChildProcess, spawn } from "node:child_process";
 import { mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { SCHEMA } from "../../../core/config/schema.ts";
 import { freePort, tempDir, waitFor } from "../../support/broker.ts";
 import { built, ROOT } from "../../support/build.ts";
-import { atEnd } from "../../support/cleanup.ts";
 import { requireTool } from "../../support/tools.ts";
+import { brokerShell, finished, shellBlocks } from "../../support/typed.ts";
 
 const hasClients = requireTool("mosquitto_pub", "mosquitto-clients");
 
@@ -15,29 +14,7 @@ function section(): string[] {
   const text = readFileSync(join(ROOT, "README.md"), "utf8");
   const [, part = ""] = text.split("## Bridge two brokers\n");
   const [own = ""] = part.split("\n## ");
-  return [...own.matchAll(/```sh\n(.*?)```/gs)].map(([, block = ""]) => block);
-}
-
-function shell(script: string, cwd: string): ChildProcess & { output: string } {
-  const child = spawn("bash", ["-e", "-c", script], { cwd, detached: true });
-  const all = Object.assign(child, { output: "" });
-  for (const stream of [child.stdout, child.stderr]) {
-    stream.on("data", (text: Buffer) => {
-      all.output += text.toString();
-    });
-  }
-  atEnd(() => {
-    if (child.exitCode !== null || child.pid === undefined) return;
-    process.kill(-child.pid, "SIGTERM");
-  });
-  return all;
-}
-
-async function finished(script: string, cwd: string): Promise<string> {
-  const child = shell(script, cwd);
-  const status = await new Promise<number | null>((resolve) => child.once("close", resolve));
-  expect([status, child.output]).toEqual([0, child.output]);
-  return child.output;
+  return shellBlocks(own);
 }
 
 describe.skipIf(!hasClients)("the README's section about bridges", () => {
@@ -55,15 +32,7 @@ describe.skipIf(!hasClients)("the README's section about bridges", () => {
     );
     await finished(prepare, folder);
     for (const start of [farBroker, nearBroker]) {
-      const running = shell(start, folder);
-      await waitFor(
-        `the broker runs: ${start}`,
-        () => {
-          if (running.exitCode !== null) throw new Error(running.output);
-          return running.output.includes("listener started");
-        },
-        30_000,
-      );
+      const running = await brokerShell(start, folder);
       if (start === nearBroker) {
         await waitFor("bridged", () => running.output.includes("bridge connected"), 30_000);
       }

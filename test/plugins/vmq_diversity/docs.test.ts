@@ -1,10 +1,8 @@
-import { type ChildProcess, spawn } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { freePort, tempDir, waitFor } from "../../support/broker.ts";
+import { freePort, tempDir } from "../../support/broker.ts";
 import { built, ROOT } from "../../support/build.ts";
-import { atEnd } from "../../support/cleanup.ts";
 import {
   hasMariadb,
   hasMongo,
@@ -16,6 +14,7 @@ import {
   startRedis,
 } from "../../support/servers/databases.ts";
 import { requireTool } from "../../support/tools.ts";
+import { brokerShell, finished, shellBlocks } from "../../support/typed.ts";
 
 /**
  * The pages of plugins/vmq_diversity/docs, typed as they stand. Only what is about the machine is
@@ -26,31 +25,9 @@ const hasClients = requireTool("mosquitto_pub", "mosquitto-clients");
 
 function blocksOf(page: string): [prepare: string, broker: string, clients: string] {
   const text = readFileSync(join(ROOT, "plugins/vmq_diversity/docs", `${page}.md`), "utf8");
-  const blocks = [...text.matchAll(/```sh\n(.*?)```/gs)].map(([, block = ""]) => block);
+  const blocks = shellBlocks(text);
   expect(blocks).toHaveLength(3);
   return blocks as [string, string, string];
-}
-
-function shell(script: string): ChildProcess & { output: string } {
-  const child = spawn("bash", ["-e", "-c", script], { cwd: ROOT, detached: true });
-  const all = Object.assign(child, { output: "" });
-  for (const stream of [child.stdout, child.stderr]) {
-    stream.on("data", (text: Buffer) => {
-      all.output += text.toString();
-    });
-  }
-  atEnd(() => {
-    if (child.exitCode !== null || child.pid === undefined) return;
-    process.kill(-child.pid, "SIGTERM");
-  });
-  return all;
-}
-
-async function finished(script: string): Promise<string> {
-  const child = shell(script);
-  const status = await new Promise<number | null>((resolve) => child.once("close", resolve));
-  expect([status, child.output]).toEqual([0, child.output]);
-  return child.output;
 }
 
 /** Types a page: `change` adapts the first block to the test's server, `where` names its port. */
@@ -62,18 +39,13 @@ async function typePage(
   await built();
   const [prepare, broker, clients] = blocksOf(page);
   const port = await freePort();
-  await finished(change(prepare.replace(/^sudo apt-get.*\n/m, "")));
+  await finished(change(prepare.replace(/^sudo apt-get.*\n/m, "")), ROOT);
   const start = broker
     .replace("npm start --", "node dist/core/main.js console")
     .trimEnd()
     .concat(` --set listener.tcp.default=127.0.0.1:${port} --data-dir ${tempDir()} ${where}`);
-  const running = shell(`exec ${start}`);
-  await waitFor(
-    `the broker runs: ${running.output}`,
-    () => running.output.includes("listener started"),
-    20_000,
-  );
-  return finished(clients.replaceAll("mosquitto_pub", `mosquitto_pub -p ${port}`));
+  await brokerShell(`exec ${start}`, ROOT);
+  return finished(clients.replaceAll("mosquitto_pub", `mosquitto_pub -p ${port}`), ROOT);
 }
 
 describe.skipIf(!hasClients)("a page of the documentation works as typed", () => {

@@ -1,21 +1,9 @@
-import { readFileSync } from "node:fs";
-import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
 import { type LuaBroker, startLua } from "../../support/lua.ts";
 import { connectClient, type Packet, type RawClient } from "../../support/raw-client.ts";
+import { answeringScript, type Recorded, recordedAnswers } from "./recorded.ts";
 
 /** Recordings of VerneMQ 2.2.0: what answers of the subscribe, unsubscribe and deliver hooks do to a client. */
-
-interface Recorded {
-  readonly hook: string;
-  readonly lua_returned: string;
-  readonly client: readonly string[];
-}
-
-const RETURNS = readFileSync(join(import.meta.dirname, "golden", "returns.jsonl"), "utf8")
-  .trimEnd()
-  .split("\n")
-  .map((line) => JSON.parse(line) as Recorded);
 
 /** What a client saw: the codes of its acknowledgement, or "closed", and what it received, in order of topics. */
 interface Seen {
@@ -115,30 +103,14 @@ describe.each([
   "on_deliver",
   "on_deliver_m5",
 ])("answers of %s", (hook) => {
-  const cases = RETURNS.filter((recorded) => recorded.hook === hook);
+  const cases = recordedAnswers(hook);
   const isV5 = hook.endsWith("_m5");
   const version = isV5 ? 5 : 4;
   let lua: LuaBroker;
   let publisher: RawClient;
 
   beforeAll(async () => {
-    const answers = cases.map(({ lua_returned }, i) => {
-      const answer = lua_returned
-        .replaceAll('@"', '" .. id .. ""')
-        .replaceAll("@", '" .. id .. "')
-        .replaceAll(' .. ""', "");
-      return `["g${i}"] = function(id) return ${answer} end`;
-    });
-    const script = `local cases = { ${answers.join(",\n")} }
-      local function yes() return true end
-      hooks = { auth_on_register = yes, auth_on_register_m5 = yes, auth_on_publish = yes, auth_on_publish_m5 = yes,
-        auth_on_subscribe = yes, auth_on_subscribe_m5 = yes }
-      hooks["${hook}"] = function(a)
-        local f = cases[a.client_id]
-        if f then return f(a.client_id) end
-        return true
-      end`;
-    lua = await startLua({ scripts: { "a.lua": script }, scope: "file" });
+    lua = await startLua({ scripts: { "a.lua": answeringScript(hook, cases) }, scope: "file" });
     publisher = await connectClient(lua.port, 5, { clientId: "p" }, { scope: "file" });
   });
 

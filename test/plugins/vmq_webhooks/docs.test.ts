@@ -1,12 +1,11 @@
-import { type ChildProcess, spawn } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { SCHEMA } from "../../../core/config/schema.ts";
 import { freePort, tempDir, waitFor } from "../../support/broker.ts";
 import { built, ROOT } from "../../support/build.ts";
-import { atEnd } from "../../support/cleanup.ts";
 import { requireTool } from "../../support/tools.ts";
+import { brokerShell, finished, shellBlocks } from "../../support/typed.ts";
 
 /** plugins/vmq_webhooks/README.md: its page typed as it stands, and that it names everything there is. */
 
@@ -15,34 +14,10 @@ const hasClients =
   requireTool("mosquitto_pub", "mosquitto-clients") &&
   requireTool("mosquitto_sub", "mosquitto-clients");
 
-type Shell = ChildProcess & { output: string };
-
-function shell(script: string, folder: string): Shell {
-  const child = spawn("bash", ["-e", "-c", script], { cwd: folder, detached: true });
-  const all = Object.assign(child, { output: "" });
-  for (const stream of [child.stdout, child.stderr]) {
-    stream.on("data", (text: Buffer) => {
-      all.output += text.toString();
-    });
-  }
-  atEnd(() => {
-    if (child.exitCode !== null || child.pid === undefined) return;
-    process.kill(-child.pid, "SIGTERM");
-  });
-  return all;
-}
-
-async function finished(script: string, folder: string): Promise<string> {
-  const child = shell(script, folder);
-  const status = await new Promise<number | null>((resolve) => child.once("close", resolve));
-  expect([status, child.output]).toEqual([0, child.output]);
-  return child.output;
-}
-
 describe.skipIf(!hasClients)("a webhook in ten minutes", () => {
   test("works as typed", async () => {
     await built();
-    const blocks = [...README.matchAll(/```sh\n(.*?)```/gs)].map(([, block = ""]) => block);
+    const blocks = shellBlocks(README);
     expect(blocks).toHaveLength(3);
     const [prepare = "", start = "", clients = ""] = blocks;
     const [port, endpointPort] = [await freePort(), await freePort()];
@@ -53,12 +28,7 @@ describe.skipIf(!hasClients)("a webhook in ten minutes", () => {
     const command = `node ${join(ROOT, "dist/core/main.js")} console`;
     const typed = start.trimEnd().replace("npm start --", command);
     expect(typed).not.toBe(start.trimEnd());
-    const running = shell(`${typed} ${where}`, folder);
-    await waitFor(
-      `the broker runs: ${running.output}`,
-      () => running.output.includes("listener started"),
-      20_000,
-    );
+    const running = await brokerShell(`${typed} ${where}`, folder);
     const admin = `node ${join(ROOT, "dist/core/admin/main.js")} --data-dir ${data}`;
     const output = await finished(
       clients
