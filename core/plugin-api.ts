@@ -14,13 +14,29 @@ export type { PluginSetting, PluginSettings, SettingValues } from "./hooks/plugi
 export { type PluginLog, ReloadedFile, type ReloadOptions } from "./hooks/reloaded-file.ts";
 export type * from "./hooks/types.ts";
 export type { Logger } from "./logger.ts";
-export { HOOK_PROPERTY_NAMES } from "./mqtt/hook-properties.ts";
+export { Framer } from "./mqtt/framer.ts";
+export { HOOK_PROPERTY_NAMES, toHookProperties } from "./mqtt/hook-properties.ts";
+export { lengthBytes, writeLength } from "./mqtt/message.ts";
+export {
+  CONNACK,
+  CONNECT,
+  DISCONNECT,
+  PUBACK,
+  PUBCOMP,
+  PUBLISH,
+  PUBREC,
+} from "./mqtt/packets.ts";
 export {
   type PatternOwner,
   PatternTree,
   PLACEHOLDERS,
   withoutEmptyTopic,
 } from "./mqtt/pattern-tree.ts";
-export { PROPERTY_TABLE, type PropertyRow } from "./mqtt/properties.ts";
+export {
+  decodeProperties,
+  encodeProperties,
+  PROPERTY_TABLE,
+  type PropertyRow,
+} from "./mqtt/properties.ts";
 export { reasonCodeOf } from "./mqtt/reason-codes.ts";
 export { contains, matches, parseShared, validateFilter } from "./mqtt/topics.ts";

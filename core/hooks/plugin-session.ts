@@ -17,8 +17,6 @@ export interface ForwardedMessage {
   readonly topic: string;
   readonly qos: 0 | 1 | 2;
   readonly retain: boolean;
-  /** Added behind the message's own; MQTT 5 only. */
-  readonly userProperties?: readonly (readonly [key: string, value: string])[];
 }
 
 /** The peer that a session's messages go to, such as another broker. */

@@ -1,4 +1,5 @@
 import type { Message } from "../mqtt/message.ts";
+import { parseShared } from "../mqtt/topics.ts";
 
 /** Neighbouring QoS 0 frames of one topic, ready to send; see session/run.ts. */
 export interface MessageRun {
@@ -44,4 +45,26 @@ export interface Subscription {
   readonly requestedFilter: string | undefined;
   /** A plugin's session decides what becomes of a message; returns the batch as `deliver`. */
   readonly take?: (message: Message, subscription: Subscription) => number;
+}
+
+/** A subscription without a SUBSCRIBE: each message at the QoS it has, live ones only. */
+export function subscriptionOf(
+  receiver: Receiver,
+  filter: string,
+  more: Partial<Subscription> = {},
+): Subscription {
+  const shared = parseShared(filter);
+  return {
+    receiver,
+    filter,
+    group: shared?.group ?? "",
+    match: shared?.filter ?? filter,
+    qos: 2,
+    noLocal: false,
+    retainAsPublished: false,
+    retainHandling: 2,
+    ids: undefined,
+    requestedFilter: undefined,
+    ...more,
+  };
 }

@@ -9,8 +9,8 @@ import { HookRegistry } from "../hooks/registry.ts";
 import type { ListenerSettings } from "../listeners/types.ts";
 import { encodeConnect } from "../mqtt/client-codec.ts";
 import type { Message } from "../mqtt/message.ts";
-import { parseShared, validateFilter, validateTopic } from "../mqtt/topics.ts";
-import type { Subscription } from "../routing/subscription.ts";
+import { validateFilter, validateTopic } from "../mqtt/topics.ts";
+import { type Subscription, subscriptionOf } from "../routing/subscription.ts";
 import type { Core } from "./core.ts";
 import { LinkTransport, listenerOf } from "./link-transport.ts";
 import { copyOf, ForwardView } from "./message-view.ts";
@@ -129,20 +129,11 @@ export class HeldSession implements PluginSession {
   }
 
   private subscriptionOf(filter: string): Subscription {
-    const shared = parseShared(filter);
-    return {
-      receiver: this.subscriber,
-      filter,
-      group: shared?.group ?? "",
-      match: shared?.filter ?? filter,
-      qos: 2,
+    return subscriptionOf(this.subscriber, filter, {
       noLocal: true,
       retainAsPublished: true,
-      retainHandling: 2,
-      ids: undefined,
-      requestedFilter: undefined,
       take: (message, by) => this.take(message, by),
-    };
+    });
   }
 
   private take(message: Message, by: Subscription): number {
@@ -363,16 +354,5 @@ export function ownerName(plugin: string): string {
 
 /** A delivery exactly as the message says: with its QoS and its RETAIN flag. */
 function plainDelivery(receiver: Subscriber): Subscription {
-  return {
-    receiver,
-    filter: "",
-    group: "",
-    match: "",
-    qos: 2,
-    noLocal: false,
-    retainAsPublished: true,
-    retainHandling: 2,
-    ids: undefined,
-    requestedFilter: undefined,
-  };
+  return subscriptionOf(receiver, "", { retainAsPublished: true });
 }

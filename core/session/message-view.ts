@@ -1,7 +1,6 @@
 import type { ForwardedMessage, MessageView } from "../hooks/define-plugin.ts";
 import type { HookProperties } from "../hooks/types.ts";
 import { Message } from "../mqtt/message.ts";
-import { encodePublishProperties } from "../mqtt/publish-properties.ts";
 import { hookPropertiesOf } from "./hook-arguments.ts";
 
 /** A message for a plugin to look at; payload and properties are made only when it does. */
@@ -29,30 +28,9 @@ export class ForwardView implements MessageView {
   }
 }
 
-type UserProperties = NonNullable<ForwardedMessage["userProperties"]>;
-
-/** As on the wire; plugins add the same to many messages. */
-const encoded = new WeakMap<UserProperties, Buffer | undefined>();
-
-function encodedOf(added: UserProperties): Buffer | undefined {
-  if (!encoded.has(added)) {
-    const userProperties = added.map(([key, value]): [string, string] => [key, value]);
-    encoded.set(added, encodePublishProperties({ userProperties }).forward);
-  }
-  return encoded.get(added);
-}
-
 /** The message itself where nothing is changed: its publisher is then answered as soon as the peer is. */
-export function copyOf(message: Message, copy: ForwardedMessage): Message {
-  let { properties } = message;
-  const isSame =
-    copy.topic === message.topic && copy.qos === message.qos && copy.retain === message.retain;
-  if (isSame && copy.userProperties === undefined) return message;
-  const added = copy.userProperties === undefined ? undefined : encodedOf(copy.userProperties);
-  if (added !== undefined) {
-    properties = properties === undefined ? added : Buffer.concat([properties, added]);
-  }
-  const { mountpoint, payload, expiresAtMs } = message;
-  const { topic, qos, retain } = copy;
+export function copyOf(message: Message, { topic, qos, retain }: ForwardedMessage): Message {
+  if (topic === message.topic && qos === message.qos && retain === message.retain) return message;
+  const { mountpoint, payload, properties, expiresAtMs } = message;
   return new Message(mountpoint, topic, payload, qos, retain, properties, expiresAtMs);
 }

@@ -4,7 +4,7 @@ import { Message } from "../mqtt/message.ts";
 import { PUBLISH } from "../mqtt/packets.ts";
 import { encodePublishProperties } from "../mqtt/publish-properties.ts";
 import { validateFilter, validateTopic } from "../mqtt/topics.ts";
-import type { Receiver, Subscription } from "../routing/subscription.ts";
+import { type Receiver, type Subscription, subscriptionOf } from "../routing/subscription.ts";
 import type { Core } from "./core.ts";
 import { HeldSession, ownerName } from "./held-session.ts";
 import { hookPropertiesOf } from "./hook-arguments.ts";
@@ -33,7 +33,7 @@ export function pluginCalls(core: Core, plugin: string): PluginBroker & { end():
     subscribe: (filter, receive, { mountpoint = "" } = {}) => {
       const fault = validateFilter(filter, core.settings.topicMaxDepth);
       if (fault !== undefined) throw new TypeError(`subscribe: "${filter}" is no topic filter`);
-      const subscription = subscriptionOf(core, plugin, filter, mountpoint, receive);
+      const subscription = pluginSubscription(core, plugin, filter, mountpoint, receive);
       subscriptions.add(subscription);
       core.router.subscribe(subscription);
       return () => unsubscribe(subscription);
@@ -94,7 +94,7 @@ async function route(core: Core, message: Message): Promise<void> {
 }
 
 /** The plugin as the receiving end of one subscription. It gets each message at once, whatever its QoS. */
-function subscriptionOf(
+function pluginSubscription(
   core: Core,
   plugin: string,
   filter: string,
@@ -127,16 +127,5 @@ function subscriptionOf(
     },
     deliverRun: () => false,
   };
-  return {
-    receiver,
-    filter,
-    group: "",
-    match: filter,
-    qos: 2,
-    noLocal: false,
-    retainAsPublished: true,
-    retainHandling: 2,
-    ids: undefined,
-    requestedFilter: undefined,
-  };
+  return subscriptionOf(receiver, filter);
 }

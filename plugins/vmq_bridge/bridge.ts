@@ -1,19 +1,21 @@
 /** One bridge: a session of this broker and a connection to the remote one, frames in between. */
-import type {
-  ForwardedMessage,
-  LinkedSession,
-  Logger,
-  MessageView,
-  PluginContext,
-  PluginSession,
+import {
+  DISCONNECT,
+  type ForwardedMessage,
+  type LinkedSession,
+  type Logger,
+  type MessageView,
+  type PluginContext,
+  type PluginSession,
+  PUBLISH,
 } from "../../core/plugin-api.ts";
 import { Backoff } from "./backoff.ts";
 import { BridgeCounters } from "./counters.ts";
 import { FlowIn } from "./flow-in.ts";
-import { DISCONNECT, encodeAck, lengthAt, PUBLISH, readPublish } from "./frames.ts";
+import { encodeAck, growthBy, lengthAt, readPublish, withAdded } from "./frames.ts";
 import { Echoes, IDENTITY_TOPIC, type LoopGuard } from "./loops.ts";
 import { type Ending, Remote, type RemoteLimits } from "./remote.ts";
-import { forwarded, Rules } from "./rules.ts";
+import { Rules } from "./rules.ts";
 import type { BridgeSettings } from "./settings.ts";
 
 export type BridgeState = "stopped" | "connecting" | "subscribing" | "connected" | "waiting";
@@ -47,6 +49,8 @@ export class Bridge {
   private isPrivate: boolean;
   private remoteId: string | undefined;
   private hasReplayed = false;
+  /** Goes along with every message; MQTT 5 only. */
+  private readonly added: Buffer | undefined;
   private readonly echoes = new Echoes(() => performance.now());
 
   constructor(context: PluginContext, settings: BridgeSettings, guard: LoopGuard) {
@@ -56,6 +60,8 @@ export class Bridge {
     this.log = context.log.child({ bridge: settings.name });
     this.rules = new Rules(settings.rules);
     this.isPrivate = settings.tryPrivate && settings.version < 5;
+    this.added =
+      settings.version === 5 && settings.loopProtection !== "off" ? guard.own : undefined;
     this.backoff = new Backoff(settings.restartTimeoutS * 1000);
     const online = Number(context.config("max_online_messages"));
     this.session = context.broker.session({
@@ -81,6 +87,12 @@ export class Bridge {
       answer: (type, packetId) => this.remote?.wire.send(encodeAck(type, packetId)),
       hold: () => this.remote?.wire.hold(),
       release: () => this.remote?.wire.release(),
+      refused: (code) => {
+        this.counters.refused++;
+        this.log.limited(`bridge refused ${settings.name}`, 1).warn("message refused", {
+          reason: `reason code 0x${code.toString(16)} of the remote broker`,
+        });
+      },
       dropped: (topic, why) =>
         this.log.limited(`bridge drop ${settings.name}`, 1).warn("message not taken in", {
           topic,
@@ -100,7 +112,7 @@ export class Bridge {
   }
 
   get dropped(): number {
-    return this.session.dropped;
+    return this.session.dropped + this.counters.refused;
   }
 
   // ---- life
@@ -169,7 +181,7 @@ export class Bridge {
     this.linked = this.session.link({
       version: this.settings.version,
       window: limits.window,
-      packetBytesMax: limits.packetBytesMax,
+      packetBytesMax: this.packetBytesMax(limits),
       isNew: !limits.isResumed,
       peer: { address: this.settings.host, port: this.settings.port },
       ready: () => {
@@ -189,6 +201,11 @@ export class Bridge {
         this.leave();
       },
     });
+  }
+
+  private packetBytesMax({ packetBytesMax: most }: RemoteLimits): number | undefined {
+    const { added } = this;
+    return most === undefined || added === undefined ? most : Math.max(1, most - growthBy(added));
   }
 
   private subscribed(remote: Remote, refused: readonly string[]): void {
@@ -270,21 +287,16 @@ export class Bridge {
     if (this.flowIn.isPublishing) return [];
     const targets = this.rules.outTargets(message.topic, shared);
     if (targets.length === 0) return [];
-    const verdict = this.guard.outgoing(this.settings, message);
-    if (verdict === "loop") {
+    if (!this.guard.outgoing(this.settings, message)) {
       this.counters.loops++;
       return [];
     }
-    const { limits } = this;
-    return targets.map((target) => {
-      const copy = forwarded(target, message.retain, verdict);
-      if (limits === undefined || (limits.maxQos >= copy.qos && limits.hasRetain)) return copy;
-      return {
-        ...copy,
-        qos: Math.min(copy.qos, limits.maxQos) as 0 | 1 | 2,
-        retain: copy.retain && limits.hasRetain,
-      };
-    });
+    const { maxQos = 2, hasRetain = true } = this.limits ?? {};
+    return targets.map(({ topic, qos, retain }) => ({
+      topic,
+      qos: Math.min(qos, maxQos) as 0 | 1 | 2,
+      retain: retain && message.retain && hasRetain,
+    }));
   }
 
   /** The remote broker sends our own messages back where both directions overlap. */
@@ -302,12 +314,14 @@ export class Bridge {
   private send(remote: Remote, frames: Buffer): boolean {
     if (remote !== this.remote) return true;
     let at = 0;
+    let publishes = 0;
     while (at < frames.length) {
       const header = frames[at] as number;
       const head = lengthAt(frames, at + 1);
       if (head === undefined) break;
       const type = header >> 4;
       if (type === PUBLISH) {
+        publishes++;
         if ((header & 0x08) === 0) this.counters.out[(header >> 1) & 3]++;
         if (this.isEchoed) this.noteEcho(frames, at, head.next, head.next + head.value);
       } else if (type === DISCONNECT) {
@@ -316,7 +330,8 @@ export class Bridge {
       at = head.next + head.value;
     }
     if (at === 0) return true;
-    const bytes = at === frames.length ? frames : frames.subarray(0, at);
+    let bytes = at === frames.length ? frames : frames.subarray(0, at);
+    if (publishes > 0 && this.added !== undefined) bytes = withAdded(bytes, publishes, this.added);
     if (this.held === undefined) return remote.wire.send(bytes);
     this.held.push(bytes);
     return false;

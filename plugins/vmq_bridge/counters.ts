@@ -6,6 +6,8 @@ export class BridgeCounters {
   readonly in: [number, number, number, number] = [0, 0, 0, 0];
   /** Connections made. */
   connects = 0;
+  /** Messages that the remote broker does not take. */
+  refused = 0;
   /** Messages that came around. */
   loops = 0;
 }

@@ -1,22 +1,19 @@
 /** From the remote broker into this one: topics mapped, loops cut, what is not wanted acknowledged. */
-import type { HookProperties } from "../../core/plugin-api.ts";
+import { type HookProperties, PUBACK, PUBLISH, PUBREC } from "../../core/plugin-api.ts";
 import type { BridgeCounters } from "./counters.ts";
 import {
+  encodeAck,
   FrameBatch,
-  PUBACK,
-  PUBLISH,
-  PUBREC,
   type PublishFrame,
   propertiesOf,
   type Rewrite,
   readPublish,
 } from "./frames.ts";
-import type { LoopGuard } from "./loops.ts";
+import type { GuardedBridge, LoopGuard } from "./loops.ts";
 import type { Rules, Target } from "./rules.ts";
-import type { BridgeSettings } from "./settings.ts";
 
 export interface FlowInParts {
-  readonly settings: BridgeSettings;
+  readonly settings: GuardedBridge;
   readonly rules: Rules;
   readonly guard: LoopGuard;
   readonly counters: BridgeCounters;
@@ -41,6 +38,8 @@ export interface FlowInParts {
   answer(type: number, packetId: number): void;
   hold(): void;
   release(): void;
+  /** The remote broker does not take a message of ours. MQTT 5 */
+  refused(code: number): void;
   dropped(topic: string, why: string): void;
 }
 
@@ -53,6 +52,8 @@ export class FlowIn {
   private readonly topics = new Map<string, Buffer>();
   /** Counts the connections: what was awaited for an old one is of no use. */
   private epoch = 0;
+  /** Its other copies are being stored: what is collected waits for them. */
+  private isAwaiting = false;
 
   constructor(parts: FlowInParts) {
     this.parts = parts;
@@ -62,21 +63,38 @@ export class FlowIn {
 
   /** A frame of the message flow. */
   frame(bytes: Buffer, start: number, body: number, end: number): void {
-    if ((bytes[start] as number) >> 4 === PUBLISH) {
+    const type = (bytes[start] as number) >> 4;
+    if (type === PUBLISH) {
       this.publish(readPublish(bytes, start, body, end, this.isV5));
+    } else if ((type === PUBACK || type === PUBREC) && this.isV5 && end - body > 2) {
+      this.answered(type, bytes, start, body, end);
     } else {
       this.batch.add(bytes, start, end);
     }
   }
 
+  /** PUBACK or PUBREC with a reason code. */
+  private answered(type: number, bytes: Buffer, start: number, body: number, end: number): void {
+    const code = bytes[body + 2] as number;
+    if (code < 0x80) {
+      // No Matching Subscribers: only a server says it, and the session takes the peer for a client.
+      const ack = encodeAck(type, bytes.readUInt16BE(body));
+      this.batch.add(ack, 0, ack.length);
+      return;
+    }
+    this.parts.refused(code);
+    this.batch.add(bytes, start, end);
+  }
+
   /** Hands on what was collected. */
   flush(): void {
-    this.batch.flush();
+    if (!this.isAwaiting) this.batch.flush();
   }
 
   /** The connection is gone. */
   reset(): void {
     this.epoch++;
+    this.isAwaiting = false;
     this.batch.clear();
   }
 
@@ -141,17 +159,17 @@ export class FlowIn {
       }),
     );
     this.isPublishing = false;
+    this.batch.addPublish(frame, this.isV5, rewrite);
     if (frame.qos !== 1) {
-      this.batch.addPublish(frame, this.isV5, rewrite);
       this.flush();
       return;
     }
     const { epoch } = this;
-    const kept = { ...frame, bytes: Buffer.from(frame.bytes) };
+    this.isAwaiting = true;
     this.parts.hold();
     void Promise.allSettled(stored).then(() => {
       if (epoch !== this.epoch) return;
-      this.batch.addPublish(kept, this.isV5, rewrite);
+      this.isAwaiting = false;
       this.flush();
       this.parts.release();
     });

@@ -1,81 +1,24 @@
-/** MQTT frames on their way between the brokers: cut out of the stream, looked at, rewritten. */
-import type { HookProperties } from "../../core/plugin-api.ts";
-
-export const CONNECT = 1;
-export const CONNACK = 2;
-export const PUBLISH = 3;
-export const PUBACK = 4;
-export const PUBREC = 5;
-export const PUBREL = 6;
-export const PUBCOMP = 7;
-export const DISCONNECT = 14;
+/** MQTT frames on their way between the brokers: looked at, rewritten, collected. */
+import {
+  decodeProperties,
+  type HookProperties,
+  lengthBytes,
+  PUBLISH,
+  toHookProperties,
+  writeLength,
+} from "../../core/plugin-api.ts";
 
 /** Frames up to this are collected in one buffer; larger ones get a buffer of their own. */
 const BATCH_BYTES = 65_536;
 
-/** A frame at `start`..`end` of `bytes`; its content begins at `body`. */
-export type FrameHandler = (bytes: Buffer, start: number, body: number, end: number) => void;
-
-/**
- * Cuts a stream of bytes into frames. The handler may `stop` it: what follows is kept until `resume`.
- */
-export class FrameReader {
-  private readonly handle: FrameHandler;
-  private kept: Buffer[] = [];
-  private keptBytes = 0;
-  /** Bytes that the frame at the head of `kept` needs, 0 = unknown. */
-  private needed = 0;
-  private isStopped = false;
-  private isReading = false;
-
-  constructor(handle: FrameHandler) {
-    this.handle = handle;
-  }
-
-  push(chunk: Buffer): void {
-    this.kept.push(chunk);
-    this.keptBytes += chunk.length;
-    if (!this.isStopped && this.keptBytes >= this.needed) this.read();
-  }
-
-  stop(): void {
-    this.isStopped = true;
-  }
-
-  resume(): void {
-    this.isStopped = false;
-    if (!this.isReading && this.keptBytes > 0) this.read();
-  }
-
-  private read(): void {
-    const bytes = this.kept.length === 1 ? (this.kept[0] as Buffer) : Buffer.concat(this.kept);
-    this.kept = [];
-    this.keptBytes = 0;
-    this.needed = 0;
-    this.isReading = true;
-    let at = 0;
-    while (!this.isStopped && at < bytes.length) {
-      const head = lengthAt(bytes, at + 1);
-      if (head === undefined) break;
-      const end = head.next + head.value;
-      if (end > bytes.length) {
-        this.needed = end - at;
-        break;
-      }
-      this.handle(bytes, at, head.next, end);
-      at = end;
-    }
-    this.isReading = false;
-    if (at === bytes.length) return;
-    // The socket may use its memory again.
-    const rest = Buffer.from(bytes.subarray(at));
-    this.kept.unshift(rest);
-    this.keptBytes += rest.length;
-  }
+interface VarInt {
+  readonly value: number;
+  /** Where what follows it begins. */
+  readonly next: number;
 }
 
-/** A variable byte integer and what follows it; undefined = not all of it is there. MQTT 5.0, 1.5.5 */
-export function lengthAt(bytes: Buffer, at: number): { value: number; next: number } | undefined {
+/** A variable byte integer; undefined = not all of it is there. MQTT 5.0, 1.5.5 */
+export function lengthAt(bytes: Buffer, at: number): VarInt | undefined {
   let value = 0;
   for (let i = 0; i < 4; i++) {
     const byte = bytes[at + i];
@@ -135,61 +78,46 @@ export function readPublish(
 }
 
 /** Properties of a PUBLISH under their plugin names. MQTT 5.0, 3.3.2.3 */
-export function propertiesOf(frame: PublishFrame): HookProperties {
-  const { bytes, propertiesEnd: end } = frame;
-  const properties: HookProperties = {};
-  let at = frame.propertiesStart;
-  const binary = (): Buffer => {
-    const start = at + 2;
-    at = start + bytes.readUInt16BE(at);
-    if (at > end) throw new Error("malformed properties of a PUBLISH");
-    return bytes.subarray(start, at);
-  };
-  while (at < end) {
-    const id = bytes[at++] as number;
-    switch (id) {
-      case 0x01:
-        properties.p_payload_format_indicator = bytes[at++] === 1 ? "utf8" : "unspecified";
-        break;
-      case 0x02:
-        properties.p_message_expiry_interval = bytes.readUInt32BE(at);
-        at += 4;
-        break;
-      case 0x03:
-        properties.p_content_type = binary().toString();
-        break;
-      case 0x08:
-        properties.p_response_topic = binary().toString();
-        break;
-      case 0x09:
-        properties.p_correlation_data = Buffer.from(binary());
-        break;
-      case 0x0b: // Subscription Identifier: of our own connection only
-        at = lengthAt(bytes, at)?.next ?? end;
-        break;
-      case USER_PROPERTY:
-        properties.p_user_property ??= [];
-        properties.p_user_property.push({ key: binary().toString(), val: binary().toString() });
-        break;
-      default:
-        throw new Error(`PUBLISH with property ${id}`);
-    }
-  }
-  return properties;
+export function propertiesOf({
+  bytes,
+  propertiesStart,
+  propertiesEnd,
+}: PublishFrame): HookProperties {
+  return toHookProperties(decodeProperties(bytes, propertiesStart, propertiesEnd, PUBLISH));
 }
 
-const USER_PROPERTY = 0x26;
+/** Most bytes by which a PUBLISH grows with `added`: each of its two lengths may need one more. */
+export function growthBy(added: Buffer): number {
+  return added.length + 2;
+}
 
-/** One user property as on the wire. */
-export function encodeUserProperty(key: string, value: string): Buffer {
-  const [name, text] = [Buffer.from(key), Buffer.from(value)];
-  const property = Buffer.allocUnsafe(5 + name.length + text.length);
-  property[0] = USER_PROPERTY;
-  property.writeUInt16BE(name.length, 1);
-  name.copy(property, 3);
-  property.writeUInt16BE(text.length, 3 + name.length);
-  text.copy(property, 5 + name.length);
-  return property;
+/** A copy of whole frames of MQTT 5, the `publishes` among them with `added` behind their properties. */
+export function withAdded(frames: Buffer, publishes: number, added: Buffer): Buffer {
+  const to = Buffer.allocUnsafe(frames.length + publishes * growthBy(added));
+  let from = 0;
+  let at = 0;
+  while (from < frames.length) {
+    const { value, next: body } = lengthAt(frames, from + 1) as VarInt;
+    const end = body + value;
+    const header = frames[from] as number;
+    if (header >> 4 !== PUBLISH) {
+      at += frames.copy(to, at, from, end);
+    } else {
+      const idEnd = body + 2 + frames.readUInt16BE(body) + ((header & 6) === 0 ? 0 : 2);
+      const { value: size, next: properties } = lengthAt(frames, idEnd) as VarInt;
+      const newSize = size + added.length;
+      const growth = lengthBytes(newSize) + newSize - (properties - idEnd) - size;
+      to[at] = header;
+      at = writeLength(to, at + 1, value + growth);
+      at += frames.copy(to, at, body, idEnd);
+      at = writeLength(to, at, newSize);
+      at += frames.copy(to, at, properties, properties + size);
+      at += added.copy(to, at);
+      at += frames.copy(to, at, properties + size, end);
+    }
+    from = end;
+  }
+  return to.subarray(0, at);
 }
 
 /** How a PUBLISH leaves this bridge. */
@@ -270,19 +198,4 @@ export class FrameBatch {
 /** PUBACK or PUBREC with success. */
 export function encodeAck(type: number, packetId: number): Buffer {
   return Buffer.from([type << 4, 2, packetId >>> 8, packetId & 0xff]);
-}
-
-function lengthBytes(value: number): number {
-  return value < 128 ? 1 : value < 16_384 ? 2 : value < 2_097_152 ? 3 : 4;
-}
-
-function writeLength(to: Buffer, at: number, value: number): number {
-  let next = at;
-  let rest = value;
-  while (rest > 127) {
-    to[next++] = (rest & 0x7f) | 0x80;
-    rest >>>= 7;
-  }
-  to[next++] = rest;
-  return next;
 }

@@ -1,7 +1,7 @@
 /** Messages that come around: found by the brokers they passed (MQTT 5), or by what they say (MQTT 3). */
 import { createHash } from "node:crypto";
-import type { HookProperties, MessageView } from "../../core/plugin-api.ts";
-import { encodeUserProperty, type PublishFrame, propertiesOf } from "./frames.ts";
+import { encodeProperties, type HookProperties, type MessageView } from "../../core/plugin-api.ts";
+import { type PublishFrame, propertiesOf } from "./frames.ts";
 import type { BridgeSettings } from "./settings.ts";
 
 /** User property with the id of a broker that a message passed; one for each, in order. */
@@ -13,7 +13,8 @@ const HOPS_MAX = 10;
 /** Payloads above are compared by their hash. */
 const TEXT_BYTES_MAX = 64;
 
-type Added = readonly (readonly [string, string])[];
+/** What the guard asks a bridge. */
+export type GuardedBridge = Pick<BridgeSettings, "name" | "version" | "loopProtection">;
 
 export interface LoopGuardOptions {
   /** Unique among the brokers that are bridged. */
@@ -24,33 +25,32 @@ export interface LoopGuardOptions {
 /** One per broker: all its bridges see the same messages. */
 export class LoopGuard {
   readonly brokerId: string;
-  private readonly own: Added;
+  /** This broker's user property, as on the wire: what goes out by MQTT 5 has it behind the others. */
+  readonly own: Buffer;
   private readonly arrivals: Recent<Arrival>;
   private readonly passed: Recent<true>;
 
   constructor({ brokerId, nowMs }: LoopGuardOptions) {
     this.brokerId = brokerId;
-    this.own = [[PATH_PROPERTY, brokerId]];
+    this.own = encodePath(brokerId);
     this.arrivals = new Recent(60_000, nowMs);
     this.passed = new Recent(10_000, nowMs);
   }
 
-  /** A message of this broker that would go out. Gives what to add to it. */
-  outgoing(settings: BridgeSettings, message: MessageView): "loop" | Added | undefined {
+  /** A message of this broker may go out: it does not come around. */
+  outgoing(settings: GuardedBridge, message: MessageView): boolean {
     const { loopProtection, version, name } = settings;
-    if (loopProtection === "off") return undefined;
+    if (loopProtection === "off") return true;
     if (version < 5) {
-      if (loopProtection === "auto") return undefined;
-      return this.passes(name, message.topic, message.payload) ? undefined : "loop";
+      return loopProtection === "auto" || this.passes(name, message.topic, message.payload);
     }
     const path = pathOf(message.properties);
-    if (path.includes(this.brokerId) || path.length >= HOPS_MAX) return "loop";
-    return this.own;
+    return !path.includes(this.brokerId) && path.length < HOPS_MAX;
   }
 
   /** A message of the remote broker that would come in as `topic`. Gives the property to add. */
   incoming(
-    settings: BridgeSettings,
+    settings: GuardedBridge,
     frame: PublishFrame,
     topic: string,
     remoteId: string | undefined,
@@ -66,7 +66,7 @@ export class LoopGuard {
     const isNew = remoteId !== undefined && path.at(-1) !== remoteId;
     if (isNew) path.push(remoteId);
     if (!this.arrives(path, `bridge ${name}`, topic, payload)) return "loop";
-    return isNew ? encodeUserProperty(PATH_PROPERTY, remoteId) : undefined;
+    return isNew ? encodePath(remoteId) : undefined;
   }
 
   /** A message that another broker's bridge publishes here; false = it was here already. */
@@ -139,6 +139,10 @@ function echoKey({ bytes, topic, propertiesEnd, end }: PublishFrame): string {
 interface Arrival {
   count: number;
   readonly byWay: Map<string, number>;
+}
+
+function encodePath(brokerId: string): Buffer {
+  return encodeProperties({ userProperties: [[PATH_PROPERTY, brokerId]] });
 }
 
 function pathOf(properties: HookProperties): string[] {

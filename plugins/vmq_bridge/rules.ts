@@ -1,11 +1,5 @@
 /** Topic rules of a bridge: `pattern [in|out|both] [qos] [retain] [local-prefix [remote-prefix]]`. */
-import {
-  contains,
-  type ForwardedMessage,
-  matches,
-  parseShared,
-  validateFilter,
-} from "../../core/plugin-api.ts";
+import { contains, matches, parseShared, validateFilter } from "../../core/plugin-api.ts";
 
 export type QoS = 0 | 1 | 2;
 
@@ -220,18 +214,4 @@ function subscriptionsOf(rules: readonly TopicRule[]): RemoteSubscription[] {
           contains(other.filter, one.filter),
       ),
   );
-}
-
-/** A local message for the remote broker: RETAIN goes along when the rule says so. */
-export function forwarded(
-  target: Target,
-  retain: boolean,
-  userProperties: ForwardedMessage["userProperties"],
-): ForwardedMessage {
-  return {
-    topic: target.topic,
-    qos: target.qos,
-    retain: retain && target.retain,
-    ...(userProperties === undefined ? {} : { userProperties }),
-  };
 }

@@ -10,7 +10,7 @@ import {
   type SecureVersion,
   type TLSSocket,
 } from "node:tls";
-import { CONNACK, CONNECT, FrameReader, PUBCOMP, PUBLISH } from "./frames.ts";
+import { CONNACK, CONNECT, Framer, PUBCOMP, PUBLISH } from "../../core/plugin-api.ts";
 import type { BridgeSettings, TlsOptions } from "./settings.ts";
 
 export interface WireEvents {
@@ -36,7 +36,8 @@ export class Wire extends Duplex {
   private readonly inner: Socket;
   private readonly events: WireEvents;
   private readonly isPrivate: boolean;
-  private readonly reader: FrameReader;
+  private readonly framer: Framer;
+  private isHeld = false;
   private hasConnected = false;
   private isWaiting = false;
 
@@ -44,9 +45,12 @@ export class Wire extends Duplex {
     super({ allowHalfOpen: false });
     this.events = events;
     this.isPrivate = isPrivate;
-    this.reader = new FrameReader((bytes, start, body, end) =>
-      this.onFrame(bytes, start, body, end),
-    );
+    this.framer = new Framer({
+      onPacket: (header, bytes, start, body, end) => {
+        this.onFrame(header >> 4, bytes, start, body, end);
+        return !this.isHeld;
+      },
+    });
     this.inner = openSocket(settings, (fault) => this.destroy(fault));
     this.inner.setNoDelay(true);
     this.inner.once(settings.tls === undefined ? "connect" : "secureConnect", () => {
@@ -59,15 +63,14 @@ export class Wire extends Duplex {
 
   private onData(chunk: Buffer): void {
     try {
-      this.reader.push(chunk);
+      this.framer.push(chunk, chunk.length);
       this.events.endOfRead();
     } catch (error) {
       this.destroy(error instanceof Error ? error : new Error(String(error)));
     }
   }
 
-  private onFrame(bytes: Buffer, start: number, body: number, end: number): void {
-    const type = (bytes[start] as number) >> 4;
+  private onFrame(type: number, bytes: Buffer, start: number, body: number, end: number): void {
     if (type >= PUBLISH && type <= PUBCOMP) {
       this.events.frame(bytes, start, body, end);
       return;
@@ -80,13 +83,15 @@ export class Wire extends Duplex {
 
   /** Reads nothing more until `release`. */
   hold(): void {
-    this.reader.stop();
+    this.isHeld = true;
+    this.framer.stop();
     this.inner.pause();
   }
 
   release(): void {
+    this.isHeld = false;
     try {
-      this.reader.resume();
+      this.framer.resume();
       this.events.endOfRead();
     } catch (error) {
       this.destroy(error instanceof Error ? error : new Error(String(error)));
@@ -133,7 +138,8 @@ export class Wire extends Duplex {
   }
 
   override _destroy(error: Error | null, done: (error: Error | null) => void): void {
-    this.reader.stop();
+    this.isHeld = true;
+    this.framer.stop();
     this.inner.destroy();
     done(error);
   }

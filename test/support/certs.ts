@@ -25,6 +25,8 @@ export interface IssueOptions {
   readonly from?: string;
   readonly to?: string;
   readonly isCa?: boolean;
+  /** Subject alternative names of a leaf instead of localhost, such as `DNS:*.example`. */
+  readonly altNames?: string;
 }
 
 const CONFIG = `
@@ -45,10 +47,7 @@ unique_subject = no
 x509_extensions = leaf
 [anything]
 commonName = supplied
-[leaf]
-basicConstraints = CA:false
-subjectAltName = DNS:localhost, IP:127.0.0.1
-[ca_extensions]
+${leafSection("DNS:localhost, IP:127.0.0.1")}[ca_extensions]
 basicConstraints = critical, CA:true
 keyUsage = critical, keyCertSign, cRLSign
 subjectKeyIdentifier = hash
@@ -56,6 +55,10 @@ subjectKeyIdentifier = hash
 distinguished_name = empty
 [empty]
 `;
+
+function leafSection(altNames: string): string {
+  return `[leaf]\nbasicConstraints = CA:false\nsubjectAltName = ${altNames}\n`;
+}
 
 function openssl(...args: string[]): void {
   execFileSync("openssl", args, { stdio: ["ignore", "ignore", "pipe"] });
@@ -96,6 +99,8 @@ export function createCa(folder: string, name: string, parent?: TestCa): TestCa 
     issue(leaf, options = {}) {
       const pair = { cert: join(folder, `${leaf}.pem`), key: join(folder, `${leaf}.key`) };
       const request = join(folder, `${leaf}.csr`);
+      const names = options.altNames;
+      if (names !== undefined) writeFileSync(`${pair.cert}.cnf`, leafSection(names));
       newKey(pair.key);
       const subject = options.subject ?? `/CN=${leaf}`;
       openssl(
@@ -107,6 +112,7 @@ export function createCa(folder: string, name: string, parent?: TestCa): TestCa 
         ...["-startdate", `${options.from ?? "20200101"}000000Z`],
         ...["-enddate", `${options.to ?? "20400101"}000000Z`],
         ...["-extensions", options.isCa ? "ca_extensions" : "leaf"],
+        ...(names === undefined ? [] : ["-extfile", `${pair.cert}.cnf`]),
         ...["-in", request, "-out", pair.cert],
       );
       return pair;

@@ -1,6 +1,9 @@
 import type { Message } from "../../../core/mqtt/message.ts";
-import { parseShared } from "../../../core/mqtt/topics.ts";
-import type { Receiver, Subscription } from "../../../core/routing/subscription.ts";
+import {
+  subscriptionOf as ownSubscription,
+  type Receiver,
+  type Subscription,
+} from "../../../core/routing/subscription.ts";
 
 /** A subscriber that notes what it is given. */
 export class TestReceiver implements Receiver {
@@ -30,23 +33,11 @@ export class TestReceiver implements Receiver {
   }
 }
 
+/** As a client's SUBSCRIBE with QoS 0 makes it. */
 export function subscriptionOf(
   receiver: Receiver,
   filter: string,
   more: Partial<Subscription> = {},
 ): Subscription {
-  const shared = parseShared(filter);
-  return {
-    receiver,
-    filter,
-    group: shared?.group ?? "",
-    match: shared?.filter ?? filter,
-    qos: 0,
-    noLocal: false,
-    retainAsPublished: false,
-    retainHandling: 0,
-    ids: undefined,
-    requestedFilter: undefined,
-    ...more,
-  };
+  return ownSubscription(receiver, filter, { qos: 0, retainHandling: 0, ...more });
 }

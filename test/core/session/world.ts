@@ -14,6 +14,7 @@ import { Message } from "../../../core/mqtt/message.ts";
 import { Router } from "../../../core/routing/router.ts";
 import { Commits } from "../../../core/session/commits.ts";
 import type { Core } from "../../../core/session/core.ts";
+import { listenerOf } from "../../../core/session/link-transport.ts";
 import { SessionManager } from "../../../core/session/manager.ts";
 import { Flusher } from "../../../core/session/outbox.ts";
 import { PublishTimer } from "../../../core/session/publish-timer.ts";
@@ -48,26 +49,11 @@ class ManualWheel extends TimerWheel {
 }
 
 export const LISTENER: ListenerSettings = {
-  kind: "tcp",
-  name: "test",
+  ...listenerOf("test", ""),
   address: "127.0.0.1",
   port: 1883,
-  unixSocket: false,
-  mountpoint: "",
-  maxConnections: Number.POSITIVE_INFINITY,
-  maxConnectionLifetimeS: 0,
   allowedProtocolVersions: [3, 4, 5, 131, 132],
   allowAnonymousOverride: false,
-  authPlugins: undefined,
-  authzPlugins: undefined,
-  forwardConnectionOpts: false,
-  proxyProtocol: false,
-  proxyProtocolUseCnAsUsername: false,
-  proxyXff: { enabled: false, trusted: [], useCnAsUsername: false, cnHeader: "" },
-  maxWsFrameSize: 0,
-  maxRequestLineLength: 0,
-  maxHeaderValueLength: 0,
-  tls: undefined,
 };
 
 /** What a session does to its socket, without one. */

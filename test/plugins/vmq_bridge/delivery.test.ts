@@ -392,7 +392,8 @@ describe("outgoing messages of a bridge", () => {
     const near = await client(broker.port());
     await near.publish("a", "kept", { qos: 2, retain: true });
     expect(await link.next("publish")).toMatchObject({ qos: 1, retain: false });
-    await near.publish("a", "x".repeat(200), { qos: 1 });
+    // Fits alone, but not with the id of this broker.
+    await near.publish("a", "x".repeat(100), { qos: 1 });
     for (const payload of ["2", "3"]) await near.publish("a", payload, { qos: 1 });
     await waitFor("the window is full", () => link.all("publish").length >= 2);
     expect((await show(broker))["buffer size"]).toBe("1");
@@ -400,5 +401,31 @@ describe("outgoing messages of a bridge", () => {
     await waitFor("the last", () => link.all("publish").length >= 3);
     expect(payloads(link.all("publish"))).toEqual(["kept", "2", "3"]);
     expect((await show(broker))["buffer dropped msgs"]).toBe("1");
+  });
+
+  it("are acknowledged by a v5 remote that has no subscribers, or refuses them, which is counted", async () => {
+    const { broker, link } = await linked({
+      mqtt_version: "5",
+      "topic.1": "a 1",
+      "topic.2": "b 2",
+    });
+    const near = await client(broker.port());
+    for (const [topic, cmd] of [
+      ["a", "puback"],
+      ["b", "pubrec"],
+    ] as const) {
+      for (const reasonCode of [0x10, 0x87]) {
+        await near.publish(topic, `${topic} ${reasonCode}`, { qos: 1 });
+        const { messageId = 0 } = await link.next("publish");
+        link.send({ cmd, messageId, reasonCode });
+        if (cmd !== "pubrec" || reasonCode === 0x87) continue;
+        expect(await link.next("pubrel")).toMatchObject({ messageId });
+        link.send({ cmd: "pubcomp", messageId });
+      }
+    }
+    await waitFor("all is answered", async () => (await show(broker)).unacknowledged === "0");
+    expect(await show(broker)).toMatchObject({ state: "connected", "buffer dropped msgs": "2" });
+    expect(broker.metrics().vmq_bridge_dropped_msgs).toBe(2);
+    expect(link.isClosed).toBe(false);
   });
 });

@@ -32,10 +32,10 @@ beforeAll(() => {
 afterAll(() => remove());
 
 /** A Mosquitto behind TLS; its certificate is for localhost and 127.0.0.1. */
-function secure(lines: readonly string[] = []) {
+function secure(lines: readonly string[] = [], { cert, key } = server) {
   return startMosquitto([
     "listener PORT 127.0.0.1",
-    ...["allow_anonymous true", `certfile ${server.cert}`, `keyfile ${server.key}`],
+    ...["allow_anonymous true", `certfile ${cert}`, `keyfile ${key}`],
     ...lines,
   ]);
 }
@@ -81,6 +81,14 @@ describe.skipIf(!hasMosquitto)("a bridge over TLS to Mosquitto", () => {
   it("asks for no certificate when it is insecure (B-37)", async () => {
     const { port } = await secure();
     await carries(port, over(port, { cafile: other.cert, insecure: "on" }));
+  });
+
+  it("takes a certificate with a wildcard for one level of the name, as HTTPS does (B-40)", async () => {
+    const { port } = await secure([], ca.issue("wild", { altNames: "DNS:*.wild.example" }));
+    const named = (sni: string) => over(port, { cafile: ca.cert, sni });
+    await carries(port, named("one.wild.example"));
+    await refused(named("one.two.wild.example"), /altnames/);
+    await refused(over(port, { cafile: ca.cert }), /altnames/);
   });
 
   it("shows its own certificate (B-38)", async () => {
