@@ -1,4 +1,5 @@
 import type { PluginSettings } from "../../core/plugin-api.ts";
+import { tlsSettings } from "./libs/tls-settings.ts";
 
 /** Settings that VerneMQ has not; its own stand in the broker's schema. */
 export const SETTINGS = {
@@ -65,4 +66,7 @@ export const SETTINGS = {
     min: 1,
     doc: "Most memory of all tables of the module kv; inserts beyond raise an error.",
   },
+  ...tlsSettings("mysql.", "MySQL"),
+  ...tlsSettings("redis.", "Redis"),
+  ...tlsSettings("memcache.", "Memcached"),
 } as const satisfies PluginSettings;
