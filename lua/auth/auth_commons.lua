@@ -2,7 +2,11 @@
 -- for its database, other clients are served by other states of it, and a call that was given up must
 -- leave nothing behind.
 --
--- Scripts of your own may use the functions below after `require "auth/auth_commons"`.
+-- Scripts of your own may use the functions below after `require "auth/auth_commons"`. Scripts written for
+-- VerneMQ do: the names that its file of this name defines are all here, with its states.
+
+num_states = 10
+keep_state = false
 
 local acl_types = {
   pattern = { string = true },
@@ -38,6 +42,20 @@ local function acl_of(value, what)
   end
   if type(value) ~= "table" then error(what .. " must be a list, not a " .. type(value)) end
   return checked(value, what)
+end
+
+-- Raises an error when a value is of another type than `expected`: a name, or a list of names.
+function type_assert(value, expected, what)
+  local names = type(expected) == "table" and expected or { expected }
+  for _, name in ipairs(names) do
+    if type(value) == name then return end
+  end
+  error(what .. " must be a " .. table.concat(names, " or a ") .. ", not a " .. type(value))
+end
+
+-- Raises an error for a list of rules with values of types that no rule has.
+function validate_acls(acls)
+  if acls ~= nil then checked(acls, "acls") end
 end
 
 -- Puts the ACLs of a client into the cache, which then answers for it without Lua.
@@ -96,6 +114,9 @@ function validate_document(doc, reg, password)
   if type(doc) ~= "table" or not bcrypt.checkpw(password, doc.passhash) then return false end
   return accept(doc, reg)
 end
+
+-- What a script defines as `auth_on_register` is meant for clients of MQTT 5, too.
+function auth_on_register_m5(reg) return auth_on_register(reg) end
 
 -- Only reached when a client has no entry in the cache: then nothing is known that would allow it.
 function auth_on_publish(pub) return false end

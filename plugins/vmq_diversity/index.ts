@@ -45,6 +45,7 @@ function librarySettings(context: Context): Map<string, string | number | boolea
   for (const [provider, keys] of Object.entries(PROVIDER_KEYS)) {
     for (const key of keys) add(`vmq_diversity.${provider}.${key}`, key.endsWith("file"));
   }
+  settings.set("vmq_diversity.environment", context.settings.environment?.join(",") ?? "");
   add("vmq_bcrypt.default_log_rounds");
   for (const key of context.keysBelow("vmq_bcrypt.")) add(key);
   return settings;

@@ -8,6 +8,10 @@ export const SETTINGS = {
     default: "on",
     doc: "Load new, changed and removed scripts by themselves.",
   },
+  environment: {
+    type: "list",
+    doc: "Environment variables that scripts may read with os.getenv, separated by commas.",
+  },
   worker_threads: {
     type: "integer",
     default: "1",

@@ -222,7 +222,7 @@ end
 base.bit32 = bit32
 
 base.os = copy_of(os, { clock = true, date = true, difftime = true, time = true })
-for _, name in ipairs { "execute", "exit", "getenv", "remove", "rename", "setlocale", "tmpname" } do
+for _, name in ipairs { "execute", "exit", "remove", "rename", "setlocale", "tmpname" } do
   base.os[name] = forbidden("os." .. name)
 end
 base.io = {
@@ -409,6 +409,7 @@ local api = {}
 
 -- The tables of the libraries are there: what is in base now belongs to the engine.
 function api.seal()
+  base.os.getenv, base.environment = base.environment.getenv, nil
   mark(base)
   mark(globals)
   loaded._G = globals
