@@ -1,10 +1,14 @@
 import { readFileSync } from "node:fs";
 import { nearest } from "../../core/plugin-api.ts";
 import { type HostOptions, LuaHost, type Version } from "./host.ts";
+import type { Services } from "./services.ts";
 import { isTable, plain, refusal, verdictOfTable } from "./verdicts.ts";
 import { LUA_HOOKS, type LuaHook } from "./wire.ts";
 
-export type OfflineOptions = Omit<HostOptions, "ended">;
+export interface OfflineOptions extends Omit<HostOptions, "ended" | "services"> {
+  /** Made anew for each script that is tried. */
+  readonly services: () => Services;
+}
 
 /** Loads a script in a thread of its own. Rejects with `file:line: message`; gives what it found. */
 export async function checkScript(path: string, options: OfflineOptions): Promise<string> {
@@ -78,6 +82,7 @@ async function apart<T>(
 ): Promise<T> {
   const host = new LuaHost({
     ...options,
+    services: options.services(),
     worker: { ...options.worker, threads: 1 },
     ended: () => undefined,
   });

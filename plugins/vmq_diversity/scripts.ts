@@ -64,6 +64,8 @@ export class Scripts {
   /** Modification times and sizes of all files that scripts were made of. */
   private stamp = "";
   private readonly reported = new Map<string, string>();
+  /** Scripts whose files were not there at the last look. */
+  private missing: ReadonlySet<string> = new Set();
 
   constructor(options: ScriptsOptions) {
     this.options = options;
@@ -202,7 +204,8 @@ export class Scripts {
 
   /** Loads what is in the script folder now; a script that cannot be loaded is logged. */
   async loadFolder(): Promise<void> {
-    for (const path of await this.folderFiles()) await this.tryLoad(path, "script_dir", path);
+    for (const path of (await this.folderFiles()) ?? [])
+      await this.tryLoad(path, "script_dir", path);
   }
 
   async tryLoad(path: string, origin: Origin, key: string): Promise<void> {
@@ -229,7 +232,7 @@ export class Scripts {
 
   /** `vmq_diversity.watch`: new, changed and removed files take effect by themselves. */
   async watch(): Promise<void> {
-    this.stamp = await this.stampNow();
+    this.stamp = await this.stampNow((await this.folderFiles()) ?? []);
     let isLooking = false;
     this.timer = setInterval(() => {
       if (isLooking) return;
@@ -246,28 +249,41 @@ export class Scripts {
   }
 
   private async look(): Promise<void> {
-    const stamp = await this.stampNow();
+    const files = await this.folderFiles();
+    if (files === undefined) return;
+    await this.unloadMissing(files);
+    const stamp = await this.stampNow(files);
     if (stamp === this.stamp) return;
     this.stamp = stamp;
-    const files = await this.folderFiles();
-    const { log } = this.options;
     for (const script of [...this.list]) {
-      const { path } = script;
-      if (script.origin === "script_dir" && !files.includes(path)) {
-        if (await this.unload(path))
-          log.info("script unloaded, its file is gone", { script: path });
-        continue;
-      }
-      await this.reloadChanged(script);
+      if (!this.missing.has(script.path)) await this.reloadChanged(script);
     }
     for (const path of files) {
       if (this.find(path) === undefined) await this.tryLoad(path, "script_dir", path);
     }
   }
 
+  /**
+   * Scripts of the folder whose files are gone go at the second look: there is a moment without the file
+   * while an editor saves it by renaming, or a deployment exchanges the folder.
+   */
+  private async unloadMissing(files: readonly string[]): Promise<void> {
+    const before = this.missing;
+    const gone = this.list.filter(
+      ({ origin, path }) => origin === "script_dir" && !files.includes(path),
+    );
+    this.missing = new Set(gone.map(({ path }) => path));
+    for (const { path } of gone) {
+      if (!before.has(path) || !(await this.unload(path))) continue;
+      this.options.log.info("script unloaded, its file is gone", { script: path });
+    }
+  }
+
   private async reloadChanged(script: Script): Promise<void> {
     const { path, version } = script;
     const digest = await this.digestWithModules(path, version.modules);
+    // A file that cannot be read now is looked at again, whether or not it changes until then.
+    if (digest === undefined) this.stamp = "";
     if (digest === undefined || digest === script.digest || digest === script.refused) return;
     try {
       await this.reload(path);
@@ -284,19 +300,24 @@ export class Scripts {
     }
   }
 
-  private async folderFiles(): Promise<string[]> {
+  /** What is in the folder; undefined when nobody knows, which is no reason to unload anything. */
+  private async folderFiles(): Promise<string[] | undefined> {
+    const { scriptDir } = this.options;
     try {
-      const { scriptDir } = this.options;
       const names = scriptNames(await readdir(scriptDir, { withFileTypes: true }));
+      this.reported.delete(scriptDir);
       return names.map((name) => join(scriptDir, name));
-    } catch {
+    } catch (error) {
+      const { code } = error as NodeJS.ErrnoException;
       // The folder is not there (any more): no scripts in it.
-      return [];
+      if (code === "ENOENT" || code === "ENOTDIR") return [];
+      this.report(scriptDir, "the script folder cannot be read, what is loaded goes on", error);
+      return undefined;
     }
   }
 
-  private async stampNow(): Promise<string> {
-    const files = new Set(await this.folderFiles());
+  private async stampNow(inFolder: readonly string[]): Promise<string> {
+    const files = new Set(inFolder);
     for (const { path, version } of this.list) {
       files.add(path);
       for (const file of version.modules) files.add(file);
@@ -312,7 +333,7 @@ export class Scripts {
     try {
       return digestOf(...(await Promise.all([path, ...modules].map((file) => readFile(file)))));
     } catch {
-      // A file in the middle of being written, or gone: the next look tells.
+      // A file that is gone for the moment or for ever.
       return undefined;
     }
   }
@@ -328,8 +349,9 @@ function byOrder(a: Script, b: Script): number {
 
 async function stampOf(file: string): Promise<string> {
   try {
-    const { mtimeMs, size, ino } = await stat(file);
-    return `${mtimeMs} ${size} ${ino}`;
+    // The change time tells of a new mode or owner.
+    const { mtimeMs, ctimeMs, size, ino } = await stat(file);
+    return `${mtimeMs} ${ctimeMs} ${size} ${ino}`;
   } catch {
     return "-";
   }

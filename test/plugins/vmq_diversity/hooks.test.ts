@@ -1,4 +1,3 @@
-import { connectAsync } from "mqtt";
 import { describe, expect, it } from "vitest";
 import { freePort, waitFor } from "../../support/broker.ts";
 import { refusalOf, startLua } from "../../support/lua.ts";
@@ -358,29 +357,6 @@ describe("auth_on_subscribe and on_unsubscribe", () => {
     expect(topics()).toEqual(["other", "third"]);
     await client.unsubscribeAsync("third");
     expect(topics()).toEqual(["other"]);
-  });
-});
-
-describe("on_auth_m5", () => {
-  it("leads an enhanced authentication with numeric and named reason codes", async () => {
-    const { port } = await startLua({
-      scripts: {
-        "a.lua": withHooks(
-          "",
-          `on_auth_m5 = function(a)
-             local data = a.properties.p_authentication_data
-             if data == "first" then return { reason_code = 24, properties = { p_authentication_method = "M", p_authentication_data = "more" } } end
-             return { reason_code = "success", properties = { p_authentication_method = "M", p_authentication_data = "done" } } end`,
-        ),
-      },
-    });
-    const client = await connectAsync(`mqtt://127.0.0.1:${port}`, {
-      ...BOB,
-      protocolVersion: 5,
-      reconnectPeriod: 0,
-      properties: { authenticationMethod: "M", authenticationData: Buffer.from("last") },
-    });
-    await client.endAsync(true);
   });
 });
 

@@ -1,4 +1,4 @@
-import { mkdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { tempDir, waitFor } from "../../support/broker.ts";
@@ -127,6 +127,41 @@ describe("vmq-admin script", () => {
   });
 });
 
+describe("a script that is only tried", () => {
+  it("changes no cache, no table and no client of the running broker", async () => {
+    const { script, write, connect, broker } = await startLua({
+      scripts: {
+        "a.lua": `kv.ensure_table { name = "t" } kv.insert("t", { who = "running" })
+          hooks = {
+            auth_on_register = function(r)
+              if r.client_id == "other" then return { username = kv.lookup("t", "who")[1] } end
+              return auth_cache.insert("", r.client_id, r.username, {{ pattern = "own" }}, {})
+            end,
+          }`,
+      },
+    });
+    const client = await connect(BOB);
+    const cached = await script("cache show");
+    const path = write(
+      "sub/trial.lua",
+      `kv.ensure_table { name = "t" } kv.insert("t", { who = "tried" })
+       auth_cache.insert("", "c", "bob", {{ pattern = "#" }}, {{ pattern = "#" }})
+       local gone = vmq_api.disconnect_by_subscriber_id({ mountpoint = "", client_id = "c" }, {})
+       hooks = { auth_on_register = function(r)
+         auth_cache.insert("", r.client_id, "bob", {{ pattern = "#" }}, {{ pattern = "#" }})
+         return { username = gone .. " " .. kv.lookup("t", "who")[1] } end }`,
+    );
+    expect((await script("check", `path=${path}`)).exit).toBe(0);
+    const args = 'args={"client_id":"c"}';
+    const ran = await script("run", `path=${path}`, "hook=auth_on_register", args);
+    expect(ran.stdout).toContain('{"username":"not_found tried"}');
+    expect(await script("cache show")).toEqual(cached);
+    await connect({ ...BOB, clientId: "other" });
+    expect(broker.sessions().map(({ user }) => user)).toEqual(["bob", "running"]);
+    await client.publishAsync("own", "x", { qos: 1 });
+  });
+});
+
 describe("the script folder", () => {
   it("is watched: new, changed and removed scripts take effect by themselves", async () => {
     const { write, folder, connect, broker } = await startLua();
@@ -174,6 +209,64 @@ describe("the script folder", () => {
     write("common/who.lua", "return 'eve'");
     await waitFor("the module's new version counts", () =>
       connect({ ...BOB, username: "eve", clientId: "e" }).then(
+        () => true,
+        () => false,
+      ),
+    );
+  });
+
+  it("keeps a script whose file is away for a moment, and drops it when the folder is gone", async () => {
+    const base = tempDir();
+    const release = (name: string, text: string): string => {
+      mkdirSync(join(base, name));
+      writeFileSync(join(base, name, "a.lua"), text);
+      return join(base, name);
+    };
+    const first = release("first", answer("true"));
+    const folder = join(base, "current");
+    symlinkSync(first, folder);
+    const { connect, broker } = await startLua({
+      settings: { "vmq_diversity.script_dir": folder },
+    });
+    const shown = async (): Promise<string> => (await broker.control("script", ["show"])).stdout;
+    const outcome = (): Promise<number> =>
+      connect(BOB).then(
+        () => 0,
+        (error: { code: number }) => error.code,
+      );
+    // As an editor does it that keeps a backup: at every moment the script answers.
+    const seen = new Set<number>();
+    for (let i = 0; i < 10; i++) {
+      renameSync(join(folder, "a.lua"), join(folder, "a.lua~"));
+      seen.add(await outcome());
+      writeFileSync(join(folder, "a.lua"), answer("true", `-- ${i}\n`));
+      seen.add(await outcome());
+    }
+    expect([...seen]).toEqual([0]);
+    // As a deployment does it: the link points to another folder.
+    release("second", answer("false"));
+    rmSync(folder);
+    symlinkSync(join(base, "second"), folder);
+    await waitFor("the other folder's script answers", async () => (await outcome()) === 4);
+    rmSync(folder);
+    await waitFor("the script is gone", async () => (await outcome()) === 5);
+    symlinkSync(first, folder);
+    await waitFor("the folder is back", async () => (await outcome()) === 0);
+    expect(await shown()).toContain(join(folder, "a.lua"));
+  });
+
+  it("loads a script as soon as its file can be read", async () => {
+    const { write, connect } = await startLua();
+    const there = join(tempDir(), "b.lua");
+    const path = write("a.lua", answer("false"));
+    await waitFor("the script refuses", async () => (await refusalOf(connect(BOB))) === 4);
+    // A link to nothing, as good as a file without the right to read it, which root always has.
+    rmSync(path);
+    symlinkSync(there, path);
+    await refusalOf(connect(BOB));
+    writeFileSync(there, answer("true"));
+    await waitFor("the new version accepts", () =>
+      connect(BOB).then(
         () => true,
         () => false,
       ),
