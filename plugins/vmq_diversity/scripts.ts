@@ -3,7 +3,7 @@ import { readdir, readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
 import type { Logger } from "../../core/plugin-api.ts";
 import type { CallEnd, LuaHost, Version } from "./host.ts";
-import { scriptNames } from "./script-files.ts";
+import { readScript, scriptNames } from "./script-files.ts";
 import { HookTimes } from "./script-stats.ts";
 import type { LuaHook } from "./wire.ts";
 
@@ -164,7 +164,7 @@ export class Scripts {
   }
 
   private async read(path: string): Promise<{ version: Version; digest: string }> {
-    const source = await readFile(path);
+    const source = await readScript(path);
     const { host, keepState, defaultStates } = this.options;
     const options = { keepState: keepState(), defaultStates };
     const version = await host.load(++this.versions, path, source, options);

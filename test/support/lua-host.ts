@@ -34,13 +34,19 @@ export async function startHost(
     queuedMax?: number;
     folder?: string;
     scope?: Scope;
+    /** Takes the lines of the log, JSON. */
+    logged?: (line: string) => void;
   } = {},
 ): Promise<TestHost> {
   await built();
   const { scope = "file" } = options;
   const folder = options.folder ?? tempDir(scope);
   const secret = randomBytes(32);
-  const log = createLogger({ level: "silent" });
+  const { logged } = options;
+  const log =
+    logged === undefined
+      ? createLogger({ level: "silent" })
+      : createLogger({ level: "debug", format: "json", destination: { write: logged } });
   const cache = new AuthCache({ log, topicMaxDepth: 10 });
   const ends: CallEnd[] = [];
   const host = new LuaHost({

@@ -288,7 +288,7 @@ export class LuaState {
     if (status === LUA_ERRMEM) {
       const limit = this.runtime.limits.memoryBytes;
       this.kill(`more than ${limit} bytes in one state (vmq_diversity.memory_limit)`);
-      return { kind: "killed", message: this.killed as unknown as string, traceback };
+      return this.killedOutcome(this.killed as unknown as string);
     }
     api.lua_resetthread(thread);
     api.lua_settop(thread, 0);

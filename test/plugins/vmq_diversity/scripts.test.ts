@@ -124,6 +124,50 @@ describe("vmq-admin script", () => {
     expect((await run("auth_on_publsh", "{}")).stderr).toContain("did you mean auth_on_publish?");
     expect((await run("auth_on_publish", "{")).stderr).toContain("the arguments are no JSON");
     expect((await run("on_publish", "{}")).stderr).toContain("has no function for on_publish");
+    expect((await script("run", `path=${path}`)).stderr).toContain("hook is missing");
+    expect((await run("nothing_like_it", "{}")).stderr).toContain("there are auth_on_register");
+  });
+
+  it("runs a register hook with the password as somebody types it", async () => {
+    const { script, write } = await startLua();
+    const path = write("sub/a.lua", answer('obf.decrypt(r.password) == "pä"'));
+    const args = (password: string): string => `args={"username":"bob","password":"${password}"}`;
+    const run = (password: string) =>
+      script("run", `path=${path}`, "hook=auth_on_register", args(password));
+    expect((await run("pä")).stdout).toBe("true\nverdict: ok\n");
+    expect((await run("pa")).stdout).toBe("false\nverdict: error invalid_credentials\n");
+  });
+
+  it("says what is wrong with a script that costs too much, and where", async () => {
+    const { script, write } = await startLua();
+    const path = write(
+      "sub/a.lua",
+      `hooks = {
+        auth_on_publish = function() while true do end end,
+        on_publish = function() local s = "x" while true do
+          s = s .. s end end,
+        on_deliver = function() return string.find(("a"):rep(1e6), ("a*"):rep(30) .. "b") end }`,
+    );
+    const run = async (hook: string) =>
+      (await script("run", `path=${path}`, `hook=${hook}`)).stderr;
+    expect(await run("auth_on_publish")).toMatch(
+      /a\.lua:2: more than \d+ instructions in one call/,
+    );
+    expect(await run("on_publish")).toMatch(/a\.lua:4: more than \d+ bytes in one state/);
+    expect(await run("on_deliver")).toMatch(/^\S+a\.lua: on_deliver did not come back/);
+  });
+
+  it("names the path that is no script, in every command", async () => {
+    const { script, folder } = await startLua();
+    for (const command of ["load", "reload", "unload", "check", "run"]) {
+      const hook = command === "run" ? ["hook=on_publish"] : [];
+      for (const path of [folder, join(folder, "none.lua")]) {
+        const { exit, stderr } = await script(command, `path=${path}`, ...hook);
+        expect([command, exit, stderr.includes(path)]).toEqual([command, 1, true]);
+      }
+    }
+    const loaded = await script("load", `path=${folder}`);
+    expect(loaded.stderr).toContain(`Can't load script!\n${folder} is a folder and no script`);
   });
 });
 
