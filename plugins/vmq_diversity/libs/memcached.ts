@@ -92,15 +92,19 @@ export const memcached: LibraryFactory = (host) => {
       return done ? bytes : false;
     };
   return {
-    ensure_pool: (_, given) => {
-      const config = new PoolConfig("memcached", given, host, "memcache");
+    ensure_pool: (call, given) => {
+      const config = new PoolConfig("memcached", given, host, call, "memcache");
       const size = config.idAndSize("pool_memcached", undefined);
       const server = config.text("host", "host") ?? "127.0.0.1";
       const address = { host: server, port: config.port() };
       const tls = config.tls(server);
       config.end();
       const driver = driverOf(address, tls);
-      return pools.ensure(size.id, () => new Pool(host, { kind: "memcached", ...size, driver }));
+      return pools.ensure(
+        size.id,
+        config,
+        () => new Pool(host, { kind: "memcached", ...size, driver }),
+      );
     },
     get: async (call, poolId, key) => {
       const name = keyOf(key);

@@ -163,8 +163,8 @@ function library(provider: "postgres" | "cockroachdb"): LibraryFactory {
       return name;
     };
     return {
-      ensure_pool: (_, given) => {
-        const config = new PoolConfig(provider, given, host);
+      ensure_pool: (call, given) => {
+        const config = new PoolConfig(provider, given, host, call);
         const size = config.idAndSize(`pool_${provider}`, "pool_size");
         const server = config.text("host", "host") ?? "localhost";
         const options = {
@@ -179,7 +179,11 @@ function library(provider: "postgres" | "cockroachdb"): LibraryFactory {
         };
         config.end();
         const driver = driverOf(options);
-        return pools.ensure(size.id, () => new Pool(host, { kind: provider, ...size, driver }));
+        return pools.ensure(
+          size.id,
+          config,
+          () => new Pool(host, { kind: provider, ...size, driver }),
+        );
       },
       execute: async (call, poolId, statement, ...args) => {
         const pool = pools.get(textOf(poolId, `${provider}.execute: pool`));
