@@ -23,7 +23,8 @@ describe("auth_on_register", () => {
     ["{}", undefined, undefined],
     ["true, 1", undefined, undefined],
     ["{ nosuchkey = 1 }", 5, 0x86],
-    ["error('boom')", 5, 0x86],
+    // Nobody's wrong password.
+    ["error('boom')", 5, 0x88],
   ])("[check 1] returning %s gives CONNACK %s, MQTT 5 %s", async (answer, v3, v5) => {
     const { connect } = await startLua({ scripts: { "a.lua": register(`return ${answer}`) } });
     if (v3 === undefined) {
@@ -127,6 +128,19 @@ describe("auth_on_register", () => {
     expect(await refusalOf(connect({ ...BOB, username: "eve" }))).toBe(4);
     const alone = await startLua({ scripts: { "a.lua": failing } });
     expect(await refusalOf(alone.connect(BOB))).toBe(5);
+  });
+
+  it("accepts nobody because a script failed, and blames no password for it", async () => {
+    const scripts = {
+      "b.lua": register("if r.username == 'bad' then error('broken') end"),
+      "c.lua": register("return nil"),
+    };
+    // Whoever is known to nobody may come in with this; whoever nobody could be asked about may not.
+    const { connect } = await startLua({ scripts, settings: { allow_anonymous: "hooks" } });
+    await connect({ ...BOB, clientId: "unknown" });
+    await connect({ ...BOB, clientId: "unknown5", protocolVersion: 5 });
+    expect(await refusalOf(connect({ ...BOB, username: "bad" }))).toBe(5);
+    expect(await refusalOf(connect({ ...BOB, username: "bad", protocolVersion: 5 }))).toBe(0x88);
   });
 
   it("[check 40] refuses as unavailable after an endless loop, and goes on with the next client", async () => {
