@@ -86,6 +86,19 @@ describe("auth_on_register", () => {
     await connect(BOB);
   });
 
+  it.each([4, 5] as const)("knows what MQTT %s calls a clean start", async (protocolVersion) => {
+    const [name, other] = protocolVersion === 5 ? ["start", "session"] : ["session", "start"];
+    const { connect } = await startLua({
+      scripts: {
+        "a.lua": register(
+          `return r.clean_${name} == (r.client_id == "clean") and r.clean_${other} == nil`,
+        ),
+      },
+    });
+    await connect({ ...BOB, clientId: "clean", protocolVersion });
+    await connect({ ...BOB, clientId: "kept", clean: false, protocolVersion });
+  });
+
   it("[check 11] knows the listener with forward_connection_opts", async () => {
     const listener = await freePort();
     const { connect, port } = await startLua({
