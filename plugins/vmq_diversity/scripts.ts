@@ -50,6 +50,8 @@ const HINTS: Readonly<Record<Exclude<CallEnd["kind"], "ok">, string>> = {
 
 /** How often files are looked at. */
 const WATCH_MS = 500;
+/** Pause before a script is loaded again that wanted a server which is away. */
+const RETRY_MS = 3_000;
 
 /** The scripts: which are loaded, in which order, and what happens when their files change. */
 export class Scripts {
@@ -59,6 +61,7 @@ export class Scripts {
   private byHook = new Map<string, readonly Script[]>();
   private readonly byVersion = new Map<number, Script>();
   private versions = 0;
+  private isStopped = false;
   private turn: Promise<unknown> = Promise.resolve();
   private timer: NodeJS.Timeout | undefined;
   /** Modification times and sizes of all files that scripts were made of. */
@@ -219,7 +222,20 @@ export class Scripts {
       });
     } catch (error) {
       this.report(path, "script cannot be loaded", error);
+      this.againWhenAvailable(error, async () => {
+        const isWanted = this.find(path) === undefined && (await stampOf(path)) !== "-";
+        if (isWanted) await this.tryLoad(path, origin, key);
+      });
     }
+  }
+
+  /** A script that asks a server while it is loaded is loaded when that server answers. */
+  private againWhenAvailable(error: unknown, load: () => Promise<void>): void {
+    const isAway = error instanceof Error && error.message.includes("unavailable: ");
+    if (!isAway) return;
+    setTimeout(() => {
+      if (!this.isStopped) void load();
+    }, RETRY_MS).unref();
   }
 
   /** Once per fault, not twice a second. */
@@ -245,6 +261,7 @@ export class Scripts {
   }
 
   stop(): void {
+    this.isStopped = true;
     clearInterval(this.timer);
   }
 
@@ -297,6 +314,11 @@ export class Scripts {
       script.refused = digest;
       script.lastError = error instanceof Error ? error.message : String(error);
       this.report(path, "the new version cannot be loaded, the old one goes on", error);
+      this.againWhenAvailable(error, async () => {
+        if (script.refused !== digest || this.find(path) !== script) return;
+        script.refused = undefined;
+        await this.reloadChanged(script);
+      });
     }
   }
 

@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { tempDir, waitFor } from "../../support/broker.ts";
 import { refusalOf, startLua } from "../../support/lua.ts";
+import { hasRedis, startRedis } from "../../support/servers/databases.ts";
 
 /** Loading, changing and removing scripts (lua.md, section 1, Checks 18 to 20). */
 
@@ -168,6 +169,36 @@ describe("vmq-admin script", () => {
     }
     const loaded = await script("load", `path=${folder}`);
     expect(loaded.stderr).toContain(`Can't load script!\n${folder} is a folder and no script`);
+  });
+});
+
+describe.skipIf(!hasRedis())("a script that asks a server while it is loaded", () => {
+  it("is loaded, or loaded again, as soon as that server is there", async () => {
+    const server = await startRedis("test");
+    await server.stop();
+    const asking = (who: string): string =>
+      answer(
+        "r.username == who",
+        `redis.ensure_pool { pool_id = "p", host = "127.0.0.1", port = ${server.port} }
+         redis.cmd("p", "set who ${who}") local who = redis.cmd("p", "get who")`,
+      );
+    const { write, connect, script } = await startLua({ scripts: { "a.lua": asking("bob") } });
+    expect(await refusalOf(connect(BOB))).toBe(5);
+    const accepts = (username: string) => () =>
+      connect({ ...BOB, username }).then(
+        () => true,
+        () => false,
+      );
+    await server.start();
+    await waitFor("the script is loaded", accepts("bob"), 20_000);
+    await server.stop();
+    write("a.lua", asking("eve"));
+    await waitFor("the new version has failed", async () =>
+      (await script("show")).stdout.includes("unavailable: redis"),
+    );
+    await connect(BOB);
+    await server.start();
+    await waitFor("the new version is loaded", accepts("eve"), 20_000);
   });
 });
 
