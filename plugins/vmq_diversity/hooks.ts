@@ -149,12 +149,15 @@ function errorOf(hook: LuaHook): AnyVerdict {
   return goesOn ? "unavailable" : { error: "script_error" };
 }
 
-/** Who a client is after a register hook: undefined when it was not accepted. */
+/**
+ * Who a client is after a register hook: undefined when it was not accepted. With `next` another plugin
+ * decides; the entry is then that session's, and ends with it if it never begins.
+ */
 function finalIdOf(
   args: HookArgs["auth_on_register"],
   verdict: AnyVerdict,
 ): SubscriberId | undefined {
-  if (verdict === "ok") return args.subscriber_id;
+  if (verdict === "ok" || verdict === "next") return args.subscriber_id;
   if (typeof verdict === "string" || "error" in verdict) return undefined;
   const { subscriber_id: changed } = verdict.ok as { subscriber_id?: Partial<SubscriberId> };
   return { ...args.subscriber_id, ...changed };
