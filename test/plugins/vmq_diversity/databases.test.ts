@@ -271,6 +271,10 @@ describe("TLS verifies the server by its CA, not without it, and not by another 
     await check("memcached", `port = ${server.port}`, answer, folder);
     const get = 'return #memcached.get("memcached1", "k")';
     expect(await lua.run(get)).toBe(100_000);
+    // A connection that ended while nobody used it costs nobody a call.
+    await server.stop();
+    await server.start();
+    await lua.run('return memcached.set("memcached1", "k", "v")');
     await server.stop();
     await expect(lua.run(get)).rejects.toThrow("unavailable: memcached memcached1");
     await server.start();
