@@ -326,7 +326,7 @@ export class SessionManager {
     if (!isExpired) {
       if (subscriber.requeueAtMs !== 0 && subscriber.requeueAtMs <= now) {
         subscriber.requeueAtMs = 0;
-        subscriber.queue.requeueShared();
+        subscriber.queue.stored.requeueShared();
       }
       this.armDeadline(subscriber);
       return;
