@@ -54,9 +54,7 @@ export class Trace implements SessionTracer, ChainObserver {
     core.tracer = this;
     core.hooks.observer = this;
     const { clientId, mountpoint } = options;
-    const subscriber = core.manager.find(mountpoint, clientId);
-    const sessions =
-      subscriber?.others ?? (subscriber?.session === undefined ? [] : [subscriber.session]);
+    const sessions = core.manager.find(mountpoint, clientId)?.sessions ?? [];
     if (sessions.length === 0) this.line(`No sessions found for client ${this.shownId}`);
     for (const session of sessions) this.tap(session);
   }

@@ -341,9 +341,9 @@ export class SessionManager {
   disconnect(mountpoint: string, clientId: string, cleanup: boolean): boolean {
     const subscriber = this.find(mountpoint, clientId);
     if (subscriber === undefined) return false;
-    const sessions = subscriber.others ?? (subscriber.session ? [subscriber.session] : []);
+    const sessions = [...subscriber.sessions];
     if (sessions.length === 0 && !cleanup) return false;
-    for (const session of [...sessions]) {
+    for (const session of sessions) {
       session.end({ code: 0x98, reason: "administrative_action", publishWill: true, cleanup });
     }
     if (cleanup && sessions.length === 0) {
