@@ -30,7 +30,7 @@ export interface GraphiteFormat {
 }
 
 /** One round in Graphite's plain text protocol: `path value seconds` a line. */
-export function graphiteLines(sources: MetricSources, format: GraphiteFormat): string {
+function graphiteLines(sources: MetricSources, format: GraphiteFormat): string {
   const { apiKey, prefix, withLabels, atS } = format;
   const start = [apiKey, prefix].filter((part) => part !== "").map((part) => `${part}.`);
   let lines = "";

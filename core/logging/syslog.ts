@@ -61,7 +61,7 @@ export function priority(facility: string, level: number): number {
 }
 
 /** One message as it is sent, without framing. */
-export function syslogMessage(
+function syslogMessage(
   line: string,
   level: number,
   { format, facility, appName }: SyslogOptions,

@@ -339,6 +339,6 @@ export class Bridge {
 }
 
 /** The client id of a bridge's session in this broker. */
-export function sessionId(settings: BridgeSettings): string {
+function sessionId(settings: BridgeSettings): string {
   return `bridge.${settings.transport}.${settings.name}`;
 }

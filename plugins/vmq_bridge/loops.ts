@@ -5,7 +5,7 @@ import { type PublishFrame, propertiesOf } from "./frames.ts";
 import type { BridgeSettings } from "./settings.ts";
 
 /** User property with the id of a broker that a message passed; one for each, in order. */
-export const PATH_PROPERTY = "nautilus-bridge-path";
+const PATH_PROPERTY = "nautilus-bridge-path";
 /** A broker with bridges tells its id here, retained. */
 export const IDENTITY_TOPIC = "$SYS/bridge/broker";
 /** A message that passed more brokers is taken for one that circulates. */

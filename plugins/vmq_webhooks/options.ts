@@ -94,7 +94,7 @@ const OWN_HEADERS: ReadonlySet<string> = new Set(
 );
 
 /** Throws an Error naming the header when it cannot be sent. */
-export function checkedHeader(name: string, value: string): [string, string] {
+function checkedHeader(name: string, value: string): [string, string] {
   if (!HEADER_NAME.test(name)) throw new Error(`"${name}" is not a name for a header`);
   if (OWN_HEADERS.has(name.toLowerCase())) throw new Error(`header ${name} cannot be set`);
   if (/[^\t\x20-\x7e\x80-\xff]/.test(value)) {
@@ -176,7 +176,7 @@ function configuredWebhook(context: Context, name: string): WebhookSpec | undefi
 }
 
 /** The key of the signature; of a file its content without the last line break. */
-export function secretOf(
+function secretOf(
   secret: string | undefined,
   file: string | undefined,
   context: Pick<Context, "resolvePath">,
