@@ -5,7 +5,7 @@ import { join } from "node:path";
 import type { Config } from "../config/types.ts";
 import { NautilusError } from "../errors.ts";
 
-/** What a key opens (http.md, section 1). Modules of plugins have scopes of their own. */
+/** What a key opens. Modules of plugins have scopes of their own. */
 export const API_KEY_SCOPES = ["status", "mgmt", "metrics", "health", "api2", "httppub"] as const;
 
 /** Keys of a broker; far more than anybody hands out. */

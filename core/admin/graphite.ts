@@ -8,7 +8,7 @@ import {
   type MetricSources,
 } from "./metrics.ts";
 
-/** After a connection could not be made; metrics.md, section 4. */
+/** After a connection could not be made, as VerneMQ. */
 const RETRY_MS = 5000;
 /** A server that does not read: rounds are left out until it does. */
 const UNREAD_BYTES_MAX = 1024 * 1024;

@@ -267,7 +267,7 @@ export class PluginManager {
     }
   }
 
-  /** Lower priorities first, plugins without one afterwards by name (hooks.md, section 3). */
+  /** Lower priorities first, plugins without one afterwards by name. */
   private order(a: PluginSource, b: PluginSource): number {
     const key = ({ definition }: PluginSource): number => {
       const written = this.parts.config.value(`plugins.${definition.name}.priority`);

@@ -243,7 +243,7 @@ export class SessionManager {
 
   /**
    * QoS 1 and 2 messages of a leaving member go back to its group; the rest counts as unhandled.
-   * Differs from VerneMQ, which loses them (W-34).
+   * Differs from VerneMQ, which loses them.
    */
   private handOver(left: readonly Delivery[]): void {
     for (const delivery of left) {

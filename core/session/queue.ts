@@ -123,9 +123,7 @@ export class ClientQueue implements Timed {
     return batch;
   }
 
-  /**
-   * Retained messages for a new subscription: before live ones that wait (mqtt.md, section 11).
-   */
+  /** Retained messages for a new subscription: before live ones that wait. */
   offerRetained(messages: readonly Message[], by: Subscription): void {
     const { core, settings } = this.subscriber;
     const inFront: Delivery[] = [];

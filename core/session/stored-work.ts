@@ -82,7 +82,7 @@ export class StoredWork {
     }
   }
 
-  /** Removes expired messages of a client that is away (W-20), and what a full queue took in meanwhile. */
+  /** Removes expired messages of a client that is away, and what a full queue took in meanwhile. */
   sweep(): void {
     this.isSweeping = true;
     const { epoch } = this.queue;
@@ -116,7 +116,7 @@ export class StoredWork {
 
   /**
    * `shared_requeue_offline_after`: what waits only because of a shared subscription goes to another
-   * member of its group, if there is one (W-34).
+   * member of its group, if there is one.
    */
   requeueShared(): void {
     const { epoch } = this.queue;

@@ -17,7 +17,7 @@ interface Client {
   readonly subscriber_id: SubscriberId;
 }
 
-/** Writes one call with the argument table of its hook (lua.md, section 2). */
+/** Writes one call with the argument table of its hook. */
 export function writeCall(
   writer: BatchWriter,
   id: number,

@@ -13,7 +13,7 @@ import {
   type Version,
 } from "../support/raw-client.ts";
 
-/** Checks M-16 to M-27 of the behaviour catalogue: sessions, expiry, takeover, ends by the administrator. */
+/** Checks M-16 to M-27: sessions, expiry, takeover, ends by the administrator. */
 
 const VERSIONS: readonly Version[] = [3, 4, 5];
 /** 0xFFFFFFFF: the session does not expire. MQTT 5.0, 3.1.2.11.2 */

@@ -12,7 +12,7 @@ import {
   type Version,
 } from "../support/raw-client.ts";
 
-/** Checks M-28 to M-40 of the behaviour catalogue: PUBLISH in both directions. Delivery: delivery.test.ts. */
+/** Checks M-28 to M-40: PUBLISH in both directions. Delivery: delivery.test.ts. */
 
 const VERSIONS: readonly Version[] = [3, 4, 5];
 

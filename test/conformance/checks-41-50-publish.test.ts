@@ -18,7 +18,7 @@ import {
 import { numbers, payloads, publishSeries, receiveInWindow } from "../support/series.ts";
 import { persistent } from "../support/sessions.ts";
 
-/** Checks M-41 to M-50 of spec/mqtt.md: windows, rates, aliases, properties, sizes, expiry, rewrites. */
+/** Checks M-41 to M-50: windows, rates, aliases, properties, sizes, expiry, rewrites. */
 
 const VERSIONS = [4, 5] as const;
 describe("M-41 window of unacknowledged messages", () => {

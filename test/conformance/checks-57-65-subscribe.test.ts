@@ -13,7 +13,7 @@ import {
 import { payloads } from "../support/series.ts";
 import { persistent } from "../support/sessions.ts";
 
-/** Checks M-57 to M-65 of spec/mqtt.md: SUBSCRIBE, UNSUBSCRIBE, options, limits, matching. */
+/** Checks M-57 to M-65: SUBSCRIBE, UNSUBSCRIBE, options, limits, matching. */
 
 const VERSIONS = [3, 4, 5] as const;
 

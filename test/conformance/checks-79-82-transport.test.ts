@@ -20,7 +20,7 @@ import {
 } from "../support/raw-client.ts";
 import { proxyV1, proxyV2, proxyV2Local, startRelay } from "../support/relay.ts";
 
-/** Checks M-79 to M-82 of spec/mqtt.md: WebSocket, PROXY protocol, TLS, enhanced authentication. */
+/** Checks M-79 to M-82: WebSocket, PROXY protocol, TLS, enhanced authentication. */
 
 const VERSIONS = [3, 4, 5] as const;
 

@@ -108,7 +108,7 @@ const KILL: Parameter = {
   help: "ends its connections and removes the listener",
 };
 
-/** `vmq-admin listener ...` (admin-cli.md, section 7). */
+/** `vmq-admin listener ...` */
 export function listenerCommands(target: AdminTarget): Command[] {
   const { listeners } = target;
   return [

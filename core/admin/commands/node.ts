@@ -23,7 +23,7 @@ const LEAVE_FLAGS: readonly Parameter[] = [
   },
 ];
 
-/** `vmq-admin ping`, `version`, `node ...` and `cluster ...` (admin-cli.md, sections 2 and 3). */
+/** `vmq-admin ping`, `version`, `node ...` and `cluster ...` */
 export function nodeCommands(target: AdminTarget): Command[] {
   const { core, listeners, version } = target;
   return [

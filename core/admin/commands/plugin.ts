@@ -74,7 +74,7 @@ const EXPLAIN_ARGS: readonly Parameter[] = [
   { name: "context", value: "JSON", help: "facts that plugins keep with a session" },
 ];
 
-/** `vmq-admin plugin ...` (admin-cli.md, section 6). */
+/** `vmq-admin plugin ...` */
 export function pluginCommands(target: AdminTarget): Command[] {
   const { plugins } = target.broker;
   return [

@@ -14,7 +14,7 @@ interface Certificate {
   readonly fault: string;
 }
 
-/** `vmq-admin tls ...` (admin-cli.md, section 11). */
+/** `vmq-admin tls ...` */
 export function tlsCommands(target: AdminTarget): Command[] {
   return [
     {
