@@ -1,5 +1,5 @@
 import { readFileSync } from "node:fs";
-import { nearest, type PluginContext } from "../../core/plugin-api.ts";
+import { errorMessage, nearest, type PluginContext } from "../../core/plugin-api.ts";
 import type { BodyOptions } from "./bodies.ts";
 import { WEBHOOKS, type WebhookHook, webhookRow } from "./hooks.ts";
 
@@ -144,7 +144,7 @@ function configuredWebhook(context: Context, name: string): WebhookSpec | undefi
     try {
       return make();
     } catch (error) {
-      throw new Error(`${key(option)}: ${error instanceof Error ? error.message : String(error)}`);
+      throw new Error(`${key(option)}: ${errorMessage(error)}`);
     }
   };
   const headers = context.keysBelow(key("header.")).flatMap((full) => {
