@@ -164,7 +164,7 @@ function keyOf(scope: string, topic: string, payload: Buffer): string {
 const RECENT_MAX = 20_000;
 
 /** What was used within some time, oldest first; the oldest goes when there is too much. */
-export class Recent<V> {
+class Recent<V> {
   private readonly keptMs: number;
   private readonly nowMs: () => number;
   private readonly entries = new Map<string, { value: V; atMs: number }>();
