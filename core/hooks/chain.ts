@@ -31,14 +31,14 @@ export interface Link<H extends HookName = HookName> extends LinkState {
 export type ChainVerdict<H extends ConditionalHook> = Exclude<Verdict<HookModifiers[H]>, "next">;
 
 /** Answer when every plugin said next. VerneMQ's reason names. */
-export const CHAIN_EXHAUSTED = { error: "plugin_chain_exhausted" } as const;
+const CHAIN_EXHAUSTED = { error: "plugin_chain_exhausted" } as const;
 /** Answer when no plugin implements the hook. */
-export const NO_HOOK = { error: "no_matching_hook_found" } as const;
+const NO_HOOK = { error: "no_matching_hook_found" } as const;
 /**
  * Answer when a plugin threw, rejected, or did not answer in time, and no other plugin answered in its
  * place. Never an acceptance.
  */
-export const PLUGIN_FAILED = { error: "plugin_error" } as const;
+const PLUGIN_FAILED = { error: "plugin_error" } as const;
 
 /** Deadline of a call that returned a promise, unless the plugin has its own. */
 export const HOOK_TIMEOUT_MS = 5_000;
@@ -227,14 +227,6 @@ async function watch(
     noteFailure(link, failure, report);
   }
   link.stats.timed(performance.now() - startMs);
-}
-
-/** "Only": the first link alone; its answer as it is. */
-export function runOnly<H extends HookName>(links: readonly Link<H>[], args: HookArgs[H]): unknown {
-  const first = links[0];
-  if (first === undefined) return NO_HOOK;
-  first.stats.calls++;
-  return first.call(args);
 }
 
 export function isPromise(value: unknown): value is Promise<unknown> {

@@ -1,3 +1,4 @@
+import { errorMessage } from "../errors.ts";
 import { HOOK_TIMEOUT_MS, isPromise, type Link } from "./chain.ts";
 import type { ConditionalHook, HookArgs, HookName } from "./types.ts";
 
@@ -116,7 +117,7 @@ async function askLink(link: Link, args: unknown): Promise<ExplainedLink> {
     if (verdict === "ok" || verdict === "next") return told(verdict, undefined);
     return "ok" in verdict ? told("ok", verdict.ok) : told("error", verdict.error);
   } catch (failure) {
-    return told("failed", failure instanceof Error ? failure.message : String(failure));
+    return told("failed", errorMessage(failure));
   }
 }
 

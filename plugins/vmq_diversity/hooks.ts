@@ -129,16 +129,13 @@ function verdictOf(
   if (answer === false) return refusal(hook);
   // Nothing, or what a script returns that means next.
   if (answer === undefined) return "next";
-  // As in VerneMQ the next one is asked: an error is nobody's refusal.
-  if (answer === "script_error") return hook.startsWith("auth_") ? "next" : errorOf(hook);
+  // As in VerneMQ: where clients are authorised the next one is asked, an error is nobody's refusal.
+  if (answer === "script_error") {
+    return /^(auth_|on_auth_)/.test(hook) ? "next" : { error: "script_error" };
+  }
   if (answer === "failed") return parts.onError === "next" ? "next" : { error: "plugin_error" };
   const { properties } = args as { properties?: HookProperties };
   return verdictOfTable(hook, answer, properties);
-}
-
-/** lua.md, section 3: of the conditional hooks only those that authorise go on after an error. */
-function errorOf(hook: LuaHook): AnyVerdict {
-  return hook === "on_auth_m5" ? "next" : { error: "script_error" };
 }
 
 /** Who a client is after a register hook: undefined when it was not accepted. */

@@ -1,4 +1,4 @@
-/** vmq_diversity: Lua scripts that decide, with database pools (lua.md). */
+/** vmq_diversity: Lua scripts that decide, with database pools. */
 import { randomBytes } from "node:crypto";
 import { definePlugin, type PluginContext } from "../../core/plugin-api.ts";
 import { AuthCache } from "./auth-cache.ts";
