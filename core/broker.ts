@@ -13,7 +13,7 @@ import type { Broker, BrokerOptions, PluginControl, SessionInfo } from "./broker
 import { singleNode } from "./cluster/single.ts";
 import type { Config } from "./config/types.ts";
 import { Counters } from "./counters.ts";
-import { NautilusError } from "./errors.ts";
+import { errorMessage, NautilusError } from "./errors.ts";
 import { loadConfigured, type PluginSource } from "./hooks/configured.ts";
 import type { AnyPlugin } from "./hooks/define-plugin.ts";
 import { PluginManager } from "./hooks/plugin-manager.ts";
@@ -112,7 +112,7 @@ class RunningBroker implements Broker {
         log.limited(`plugin failed ${plugin} ${hook} ${kind}`, 1).error("plugin call failed", {
           plugin,
           hook,
-          cause: failure instanceof Error ? failure.message : String(failure),
+          cause: errorMessage(failure),
           ...(failure instanceof NautilusError ? { hint: failure.hint } : {}),
         });
       },
@@ -260,7 +260,7 @@ class RunningBroker implements Broker {
         throw error;
       this.log.error("listener could not be started", {
         listener: `${settings.kind}.${settings.name}`,
-        cause: error instanceof Error ? error.message : String(error),
+        cause: errorMessage(error),
         ...(error instanceof NautilusError ? { hint: error.hint } : {}),
       });
       this.listeners.forget(listener);

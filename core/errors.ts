@@ -146,3 +146,8 @@ export class NautilusError extends Error {
     this.hint = row.hint;
   }
 }
+
+/** What was thrown, as text: its message if it is an Error. */
+export function errorMessage(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

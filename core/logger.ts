@@ -211,11 +211,6 @@ function flush({ logs }: Shared): void {
   }
 }
 
-/** A logger that writes nothing. */
-export function silentLogger(): Logger {
-  return createLogger({ level: "silent", destination: { write: () => undefined } });
-}
-
 type Written = "debug" | "info" | "warn" | "error" | "critical";
 
 function put({ isEnding }: Shared, { sink }: Log, line: string, level: number): void {

@@ -3,7 +3,7 @@
 export { textTable as table } from "./admin/render.ts";
 export { nearest } from "./config/nearest.ts";
 export { withoutPassword } from "./config/schema.ts";
-export { NautilusError } from "./errors.ts";
+export { errorMessage, NautilusError } from "./errors.ts";
 export { Breaker } from "./hooks/breaker.ts";
 export * from "./hooks/define-plugin.ts";
 export { CONDITIONAL_HOOKS } from "./hooks/explain.ts";

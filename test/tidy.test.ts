@@ -2,7 +2,7 @@ import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { dirname, join, relative, resolve, sep } from "node:path";
 import { describe, expect, it } from "vitest";
 
-/** Who may import whom; style.md, "Who may import whom". */
+/** Who may import whom. */
 
 const root = resolve(import.meta.dirname, "..");
 

@@ -3,9 +3,9 @@ import { readFileSync } from "node:fs";
 import { rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Config } from "../config/types.ts";
-import { NautilusError } from "../errors.ts";
+import { errorMessage, NautilusError } from "../errors.ts";
 
-/** What a key opens (http.md, section 1). Modules of plugins have scopes of their own. */
+/** What a key opens. Modules of plugins have scopes of their own. */
 export const API_KEY_SCOPES = ["status", "mgmt", "metrics", "health", "api2", "httppub"] as const;
 
 /** Keys of a broker; far more than anybody hands out. */
@@ -216,6 +216,6 @@ function fingerprint({ hash }: KeyRecord): string {
 }
 
 function fileFault(file: string, cause: unknown): NautilusError {
-  const reason = cause instanceof Error ? cause.message : String(cause);
+  const reason = errorMessage(cause);
   return new NautilusError("API_KEYS_FILE", { file, reason }, cause);
 }

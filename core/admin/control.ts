@@ -3,7 +3,7 @@ import { chmodSync, lstatSync, rmSync } from "node:fs";
 import { createConnection, createServer, type Server, type Socket } from "node:net";
 import { tmpdir, userInfo } from "node:os";
 import { dirname, join, resolve } from "node:path";
-import { NautilusError } from "../errors.ts";
+import { errorMessage, NautilusError } from "../errors.ts";
 import { makeFolder } from "../folder.ts";
 
 /** A command as typed after `vmq-admin`: its first word and the others. */
@@ -85,7 +85,7 @@ export async function startControlServer(
     rmSync(path, { force: true });
     await listenPrivately(server, path);
   } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error);
+    const reason = errorMessage(error);
     throw new NautilusError("CONTROL_SOCKET_FAILED", { path, reason }, error);
   }
   return {
@@ -226,7 +226,7 @@ async function answerLine(
   try {
     return await handler(request, line);
   } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error);
+    const reason = errorMessage(error);
     return { exit: 1, stdout: "", stderr: `${reason}\n` };
   }
 }

@@ -3,7 +3,7 @@ import type { PluginAnswer } from "../hooks/define-plugin.ts";
 /** A value in a table: undefined is one that is not known, null one that cannot be. */
 export type Cell = string | number | boolean | null | undefined;
 
-/** A piece of what a command answers, in the shapes of VerneMQ (admin-cli.md, section 1.3). */
+/** A piece of what a command answers, in the shapes of VerneMQ. */
 export type Element =
   | { readonly type: "text"; readonly text: string }
   | {

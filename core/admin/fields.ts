@@ -1,7 +1,7 @@
 import { BadCommand, type Call, flagValue, isPositiveInt, type Parameter } from "./command.ts";
 import type { Cell } from "./elements.ts";
 
-/** Columns and filters of `session show` and `retain show` (admin-cli.md, section 4.1). */
+/** Columns and filters of `session show` and `retain show`. */
 export interface Selection {
   readonly columns: readonly string[];
   /** Every field that is shown or filtered by. */

@@ -8,7 +8,7 @@ import {
   type MetricSources,
 } from "./metrics.ts";
 
-/** After a connection could not be made; metrics.md, section 4. */
+/** After a connection could not be made, as VerneMQ. */
 const RETRY_MS = 5000;
 /** A server that does not read: rounds are left out until it does. */
 const UNREAD_BYTES_MAX = 1024 * 1024;
@@ -30,7 +30,7 @@ export interface GraphiteFormat {
 }
 
 /** One round in Graphite's plain text protocol: `path value seconds` a line. */
-export function graphiteLines(sources: MetricSources, format: GraphiteFormat): string {
+function graphiteLines(sources: MetricSources, format: GraphiteFormat): string {
   const { apiKey, prefix, withLabels, atS } = format;
   const start = [apiKey, prefix].filter((part) => part !== "").map((part) => `${part}.`);
   let lines = "";

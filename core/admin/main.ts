@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 import { readFileSync, realpathSync } from "node:fs";
 import { fileURLToPath } from "node:url";
-import { NautilusError } from "../errors.ts";
+import { errorMessage, NautilusError } from "../errors.ts";
 import { COMPLETE, completionScript } from "./completion.ts";
 import { type ControlAnswer, sendControl } from "./control.ts";
 import { sendRemote } from "./remote.ts";
@@ -83,7 +83,7 @@ function remotely(
     try {
       apiKey = readFileSync(place.apiKeyFile, "utf8").trim();
     } catch (error) {
-      return failed(error instanceof Error ? error.message : String(error));
+      return failed(errorMessage(error));
     }
   }
   if (apiKey === undefined) {

@@ -12,7 +12,7 @@ const obsolete = counter("Always 0, replaced by mqtt_connack_sent.");
 const unused = (what: string): MetricRow =>
   counter(`${what}; nothing of that kind here, always 0.`);
 
-/** The broker's own metrics (metrics.md, section 2); those of plugins bring their own type. */
+/** The broker's own metrics; those of plugins bring their own type. */
 export const METRIC_TABLE: Readonly<Record<string, MetricRow>> = {
   socket_open: counter("Connections accepted."),
   socket_close: counter("Connections ended."),

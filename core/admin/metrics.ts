@@ -37,7 +37,7 @@ export interface Series {
   readonly type?: "counter" | "gauge";
 }
 
-/** Reason codes that have a series from the start, by set of metrics.md. */
+/** Reason codes that have a series from the start, by the packets that carry them. */
 const REASONS = {
   ack: [0x00, 0x10, 0x80, 0x83, 0x87, 0x90, 0x91, 0x97, 0x99],
   release: [0x00, 0x92],
@@ -55,7 +55,7 @@ const REASONS = {
   ],
 } as const;
 
-/** Series of older releases, always 0 but still listed (metrics.md, section 2). */
+/** Series of older releases, always 0 but still listed. */
 const OBSOLETE = [
   "mqtt_connack_accepted_sent",
   "mqtt_connack_unacceptable_protocol_sent",
@@ -74,7 +74,7 @@ const CLUSTER = [
   "netsplit_resolved",
 ] as const;
 
-/** Every series of the broker with VerneMQ's names and labels (metrics.md). */
+/** Every series of the broker with VerneMQ's names and labels. */
 export function collectSeries(sources: MetricSources): Series[] {
   const { counters, router, manager } = sources;
   const series: Series[] = [];

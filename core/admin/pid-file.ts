@@ -1,6 +1,6 @@
 import { readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
-import { NautilusError } from "../errors.ts";
+import { errorMessage, NautilusError } from "../errors.ts";
 import { makeFolder } from "../folder.ts";
 
 /** Linux counts process times in hundredths of a second (USER_HZ), on every architecture. */
@@ -29,7 +29,7 @@ export function claimDataDir(dataDir: string): { release(): void } {
     writeFileSync(path, `${process.pid}\n`, { flag: "wx" });
   } catch (error) {
     if (error instanceof NautilusError) throw error;
-    const reason = error instanceof Error ? error.message : String(error);
+    const reason = errorMessage(error);
     throw new NautilusError("DATA_DIR_UNUSABLE", { dir, reason }, error);
   }
   return {

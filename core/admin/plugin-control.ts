@@ -1,7 +1,6 @@
 import type { PluginControl } from "../broker-types.ts";
 import type { Link } from "../hooks/chain.ts";
 import { explainChain, type ShownLink, unreachableLinks } from "../hooks/explain.ts";
-
 import type { PluginManager, RunningPlugin } from "../hooks/plugin-manager.ts";
 import { HOOK_NAMES, type HookRegistry } from "../hooks/registry.ts";
 import type { SessionManager } from "../session/manager.ts";

@@ -1,5 +1,6 @@
 import { readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
+import { errorMessage } from "../errors.ts";
 import type { PluginSource } from "../hooks/configured.ts";
 import type { Logger } from "../logger.ts";
 
@@ -27,7 +28,7 @@ export function watchPlugins(
       reload(each.name).catch((error: unknown) => {
         log.error("plugin not reloaded, the old version stays", {
           plugin: each.name,
-          cause: error instanceof Error ? error.message : String(error),
+          cause: errorMessage(error),
         });
       });
     }

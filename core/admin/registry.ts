@@ -1,4 +1,5 @@
 import { existsSync } from "node:fs";
+import { errorMessage } from "../errors.ts";
 import { BadCommand, type Call, type Command, flagValue } from "./command.ts";
 import { readParameters, splitLine } from "./command-line.ts";
 import { COMPLETE, candidates } from "./completion.ts";
@@ -158,7 +159,7 @@ function isMountpointAlone({ flags = [] }: Command, call: Call): boolean {
 
 /** What is wrong with what was typed goes where answers go, as in VerneMQ; failures do not. */
 function refusal(error: unknown, line: readonly string[], options: RunOptions): Answer {
-  const reason = error instanceof Error ? error.message : String(error);
+  const reason = errorMessage(error);
   if (!(error instanceof BadCommand)) return { exit: 1, stdout: "", stderr: `${reason}\n` };
   if (!error.isAlert) return { exit: 1, stdout: `${reason}\n`, stderr: "" };
   const typed = line.find((word) => word.startsWith("--format="));

@@ -1,3 +1,4 @@
+import { errorMessage } from "../errors.ts";
 import type { Cell, Element } from "./elements.ts";
 import { type Answer, render } from "./render.ts";
 
@@ -32,7 +33,7 @@ export async function sendRemote(remote: Remote, words: readonly string[]): Prom
     });
   } catch (error) {
     const cause = error instanceof Error ? (error.cause ?? error) : error;
-    return failed(`${remote.url}: ${cause instanceof Error ? cause.message : String(cause)}`);
+    return failed(`${remote.url}: ${errorMessage(cause)}`);
   }
   const body = await response.text();
   if (response.status !== 200) {

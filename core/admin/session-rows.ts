@@ -1,5 +1,4 @@
 import type { Core, Subscriber } from "../session/manager.ts";
-import type { Session } from "../session/session.ts";
 import { ENTRY_QUEUED, type StoreEntry } from "../store/types.ts";
 import type { Cell } from "./elements.ts";
 import { cellsOf, inSlices, isSelected, type Row, type Selection } from "./fields.ts";
@@ -90,8 +89,7 @@ export async function sessionRows(core: Core, selection: Selection): Promise<Cel
 }
 
 function queueRow(core: Core, subscriber: Subscriber): Row {
-  const sessions = sessionsOf(subscriber);
-  const { isOnline } = subscriber;
+  const { isOnline, sessions } = subscriber;
   return {
     node: core.cluster.nodeName,
     mountpoint: subscriber.mountpoint,
@@ -111,14 +109,10 @@ function queueRow(core: Core, subscriber: Subscriber): Row {
   };
 }
 
-function sessionsOf({ others, session }: Subscriber): readonly Session[] {
-  return others ?? (session === undefined ? [] : [session]);
-}
-
 const AWAY: Row = Object.fromEntries(Object.keys(SESSION_FIELDS).map((name) => [name, null]));
 
 function withSessions(core: Core, subscriber: Subscriber, queue: Row): Row[] {
-  const sessions = sessionsOf(subscriber);
+  const { sessions } = subscriber;
   if (sessions.length === 0) return [{ ...queue, ...AWAY }];
   return sessions.map((session) => ({
     ...queue,

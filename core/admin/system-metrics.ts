@@ -10,7 +10,7 @@ export interface SystemSources {
   readonly sessions: number;
 }
 
-/** The nearest values of a Node process to VerneMQ's virtual machine metrics (metrics.md, section 2). */
+/** The nearest values of a Node process to VerneMQ's virtual machine metrics. */
 export class SystemMetrics {
   private readonly startMs = performance.now();
   private readonly collections = new PerformanceObserver((list) => {

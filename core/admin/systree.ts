@@ -20,7 +20,7 @@ export interface SystreeOptions {
   retain: boolean;
 }
 
-/** Publishes every metric below `$SYS/<node>/` (mqtt.md, section 13). Clients cannot publish there. */
+/** Publishes every metric below `$SYS/<node>/`. Clients cannot publish there. */
 export function publishSystree(
   router: Router,
   sources: MetricSources,

@@ -1,3 +1,4 @@
+import { errorMessage } from "../errors.ts";
 import { decodeServerPacket, type PublishPacket, type ServerPacket } from "../mqtt/client-codec.ts";
 import { decodeControl } from "../mqtt/codec.ts";
 import { decodeConnect } from "../mqtt/connect-codec.ts";
@@ -55,7 +56,7 @@ export function serverPacketText(
 }
 
 function brokenText(type: number, bytes: number, error: unknown): string {
-  const reason = error instanceof Error ? error.message : String(error);
+  const reason = errorMessage(error);
   return `packet of type ${type} with ${bytes} bytes that breaks the protocol: ${clean(reason)}`;
 }
 

@@ -1,3 +1,4 @@
+import { errorMessage } from "../errors.ts";
 import type { AnsweringLink, ChainObserver } from "../hooks/registry.ts";
 import type { ConditionalHook, HookArgs } from "../hooks/types.ts";
 import { decodeConnect } from "../mqtt/connect-codec.ts";
@@ -54,9 +55,7 @@ export class Trace implements SessionTracer, ChainObserver {
     core.tracer = this;
     core.hooks.observer = this;
     const { clientId, mountpoint } = options;
-    const subscriber = core.manager.find(mountpoint, clientId);
-    const sessions =
-      subscriber?.others ?? (subscriber?.session === undefined ? [] : [subscriber.session]);
+    const sessions = core.manager.find(mountpoint, clientId)?.sessions ?? [];
     if (sessions.length === 0) this.line(`No sessions found for client ${this.shownId}`);
     for (const session of sessions) this.tap(session);
   }
@@ -122,7 +121,7 @@ export class Trace implements SessionTracer, ChainObserver {
         sent.push(bytes, bytes.length);
       } catch (error) {
         // What looks on must not end what it looks at.
-        this.end(`Trace failed: ${clean(error instanceof Error ? error.message : String(error))}`);
+        this.end(`Trace failed: ${clean(errorMessage(error))}`);
       }
     });
     this.untap.set(session, () => {
@@ -173,9 +172,7 @@ export class Trace implements SessionTracer, ChainObserver {
   answered(link: AnsweringLink, answer: unknown, failure: unknown, ms: number): void {
     if (this.isOver) return;
     const told =
-      failure === undefined
-        ? factsText(answer)
-        : `failed: ${clean(failure instanceof Error ? failure.message : String(failure))}`;
+      failure === undefined ? factsText(answer) : `failed: ${clean(errorMessage(failure))}`;
     const by = link.answeredBy === link.hook ? "" : ` by ${link.answeredBy}`;
     this.line(`    ${link.plugin}${by}: ${told} in ${ms.toFixed(3)} ms`);
   }

@@ -184,7 +184,7 @@ export function errorLine(raw: { key: string; origin: Origin }, wrong: string): 
 }
 
 /** The file to read; undefined = none was given or found. */
-export function findConfigFile(options: LoadOptions, cwd: string): string | undefined {
+function findConfigFile(options: LoadOptions, cwd: string): string | undefined {
   const named =
     options.file ?? (options.isEmbedded === true ? undefined : options.env?.NAUTILUS_CONFIG);
   if (named !== undefined && named !== "") return named;

@@ -1,9 +1,19 @@
-import { ERLANG_ROWS } from "./schema-erlang.ts";
-import { LISTENER_ROWS } from "./schema-listeners.ts";
-import { LOG_ROWS } from "./schema-log.ts";
-import { NAUTILUS_ROWS } from "./schema-nautilus.ts";
-import { PLUGIN_ROWS } from "./schema-plugins.ts";
-import { SERVER_ROWS } from "./schema-server.ts";
+import { ACCESS_FILE_ROWS } from "./schema/access-files.ts";
+import { BRIDGE_ROWS } from "./schema/bridge.ts";
+import { CLUSTER_ROWS } from "./schema/cluster.ts";
+import { CONNECTION_ROWS } from "./schema/connections.ts";
+import { DIVERSITY_ROWS } from "./schema/diversity.ts";
+import { ERLANG_ROWS } from "./schema/erlang.ts";
+import { HTTP_PUB_ROWS } from "./schema/http-pub.ts";
+import { LISTENER_ROWS } from "./schema/listeners.ts";
+import { LOG_ROWS } from "./schema/log.ts";
+import { METRIC_ROWS } from "./schema/metrics.ts";
+import { NAUTILUS_ROWS } from "./schema/nautilus.ts";
+import { PLUGIN_ROWS } from "./schema/plugins.ts";
+import { SERVER_ROWS } from "./schema/server.ts";
+import { SESSION_ROWS } from "./schema/sessions.ts";
+import { WEB_UI_ROWS } from "./schema/web-ui.ts";
+import { WEBHOOK_ROWS } from "./schema/webhooks.ts";
 
 /** Types of vernemq.conf; values.ts has the reader of each. */
 export type ValueType =
@@ -62,17 +72,22 @@ export interface SchemaRow {
   readonly example?: string;
 }
 
-function isOfBridge({ key }: SchemaRow): boolean {
-  return /^vmq_bridge\.(tcp|ssl)\./.test(key);
-}
-
-/** Every setting, one row each. */
+/** Every setting, one row each, in the order of `config show`. */
 export const SCHEMA: readonly SchemaRow[] = [
+  ...SESSION_ROWS,
+  ...CLUSTER_ROWS,
+  ...CONNECTION_ROWS,
+  ...METRIC_ROWS,
   ...SERVER_ROWS,
   ...NAUTILUS_ROWS,
   ...LISTENER_ROWS,
-  // Differs from VerneMQ: bridges change at run time.
-  ...PLUGIN_ROWS.map((row) => (isOfBridge(row) ? { ...row, live: true as const } : row)),
+  ...PLUGIN_ROWS,
+  ...ACCESS_FILE_ROWS,
+  ...DIVERSITY_ROWS,
+  ...WEBHOOK_ROWS,
+  ...BRIDGE_ROWS,
+  ...HTTP_PUB_ROWS,
+  ...WEB_UI_ROWS,
   ...LOG_ROWS,
   ...ERLANG_ROWS,
 ];

@@ -1,5 +1,5 @@
 /** Failures in a row after which a hook of a plugin is not called for a while. */
-export const FAILURES_MAX = 5;
+const FAILURES_MAX = 5;
 /** Failures further apart are no row. */
 const ROW_MS = 60_000;
 /** First pause; doubles with every failed probe up to the last. */

@@ -34,14 +34,14 @@ export type ChainVerdict<H extends ConditionalHook> = Exclude<
 >;
 
 /** Answer when every plugin said next. VerneMQ's reason names. */
-export const CHAIN_EXHAUSTED = { error: "plugin_chain_exhausted" } as const;
+const CHAIN_EXHAUSTED = { error: "plugin_chain_exhausted" } as const;
 /** Answer when no plugin implements the hook. */
-export const NO_HOOK = { error: "no_matching_hook_found" } as const;
+const NO_HOOK = { error: "no_matching_hook_found" } as const;
 /**
  * Answer when a plugin threw, rejected, or did not answer in time, and no other plugin answered in its
  * place. Never an acceptance.
  */
-export const PLUGIN_FAILED = { error: "plugin_error" } as const;
+const PLUGIN_FAILED = { error: "plugin_error" } as const;
 
 /** Answer when a plugin said that it cannot decide now, and no other plugin did. Never an acceptance. */
 export const UNAVAILABLE = { error: "plugin_unavailable" } as const;
@@ -242,14 +242,6 @@ async function watch(
     noteFailure(link, failure, report);
   }
   link.stats.timed(performance.now() - startMs);
-}
-
-/** "Only": the first link alone; its answer as it is. */
-export function runOnly<H extends HookName>(links: readonly Link<H>[], args: HookArgs[H]): unknown {
-  const first = links[0];
-  if (first === undefined) return NO_HOOK;
-  first.stats.calls++;
-  return first.call(args);
 }
 
 export function isPromise(value: unknown): value is Promise<unknown> {

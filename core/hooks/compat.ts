@@ -1,7 +1,7 @@
 import { type CheckedAnswer, checkVerdict } from "./modifiers.ts";
 import type { ConditionalHook, HookArgs, HookName, RegisterModifiers } from "./types.ts";
 
-/** How a plugin's 3.x hook stands in for the MQTT 5 hook that it does not have (hooks.md, section 8). */
+/** How a plugin's 3.x hook stands in for the MQTT 5 hook that it does not have. */
 export interface Compat {
   readonly hook: HookName;
   /** Arguments of the 3.x hook made of those of the MQTT 5 hook. */

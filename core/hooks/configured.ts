@@ -1,7 +1,7 @@
 import { resolve } from "node:path";
 import { type Loaded, type LoadOptions, loadConfig } from "../config/load.ts";
 import { type RequestedPlugin, requestedPlugins } from "../config/plugin-keys.ts";
-import { NautilusError } from "../errors.ts";
+import { errorMessage, NautilusError } from "../errors.ts";
 import type { AnyPlugin, SettingsContext } from "./define-plugin.ts";
 import { checkPlugin, findPlugin, loadPlugin, type PluginFile } from "./loader.ts";
 import { missingSettings, schemaRows } from "./plugin-settings.ts";
@@ -78,7 +78,7 @@ function checked(plugin: AnyPlugin): AnyPlugin {
     checkPlugin(plugin);
     return plugin;
   } catch (cause) {
-    const reason = cause instanceof Error ? cause.message : String(cause);
+    const reason = errorMessage(cause);
     throw new NautilusError("PLUGIN_INVALID", { plugin: plugin.name, reason }, cause);
   }
 }
@@ -98,7 +98,7 @@ export async function pluginFaults({ config, plugins }: Configured): Promise<str
     try {
       await definition.check?.(context);
     } catch (fault) {
-      faults.push(...(fault instanceof Error ? fault.message : String(fault)).split("\n"));
+      faults.push(...errorMessage(fault).split("\n"));
     }
   }
   return faults;

@@ -1,3 +1,4 @@
+import { errorMessage } from "../errors.ts";
 import { HOOK_TIMEOUT_MS, isPromise, type Link } from "./chain.ts";
 import type { ConditionalHook, HookArgs, HookName } from "./types.ts";
 
@@ -118,7 +119,7 @@ async function askLink(link: Link, args: unknown): Promise<ExplainedLink> {
     if (typeof verdict === "string") return told(verdict, undefined);
     return "ok" in verdict ? told("ok", verdict.ok) : told("error", verdict.error);
   } catch (failure) {
-    return told("failed", failure instanceof Error ? failure.message : String(failure));
+    return told("failed", errorMessage(failure));
   }
 }
 

@@ -4,7 +4,7 @@ import { dirname, join, resolve } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { constants, Script } from "node:vm";
 import { nearest } from "../config/nearest.ts";
-import { NautilusError } from "../errors.ts";
+import { errorMessage, NautilusError } from "../errors.ts";
 import { type AnyPlugin, isDefinedPlugin } from "./define-plugin.ts";
 import type { ModuleHooksData } from "./module-hooks.ts";
 import { checkSettings } from "./plugin-settings.ts";
@@ -123,7 +123,7 @@ export async function loadPlugin(
   try {
     return checkExport(name, exported);
   } catch (cause) {
-    const reason = cause instanceof Error ? cause.message : String(cause);
+    const reason = errorMessage(cause);
     throw new NautilusError("PLUGIN_LOAD_FAILED", { plugin: name, file, reason }, cause);
   }
 }

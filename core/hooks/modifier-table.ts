@@ -63,7 +63,7 @@ function refused(hooks: readonly ConditionalHook[], name: string, why: string): 
 
 const NETSPLIT = "what the client may do during a netsplit; one node alone has none";
 
-/** Every modifier of every hook (hooks.md, sections 6 and 7). Checks answers and makes the reference. */
+/** Every modifier of every hook. Checks answers and makes the reference. */
 export const MODIFIERS: readonly ModifierRow[] = [
   // ---- auth_on_register, auth_on_register_m5
   row(

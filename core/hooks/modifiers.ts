@@ -22,7 +22,7 @@ type Checked = { value: unknown } | AnswerFault;
 type Fields = Record<string, unknown>;
 
 /** Error of a verdict whose modifiers are not usable, as of VerneMQ's Lua scripts. */
-export const INVALID_MODIFIERS = "invalid_modifiers";
+const INVALID_MODIFIERS = "invalid_modifiers";
 
 const PAYLOAD_HOOKS = hooks("auth_on_publish auth_on_publish_m5 on_deliver on_deliver_m5");
 const LIST_HOOKS = hooks("auth_on_subscribe auth_on_subscribe_m5 on_unsubscribe on_unsubscribe_m5");

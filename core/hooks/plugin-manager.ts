@@ -1,5 +1,5 @@
 import type { Config } from "../config/types.ts";
-import { NautilusError } from "../errors.ts";
+import { errorMessage, NautilusError } from "../errors.ts";
 import type { Logger } from "../logger.ts";
 import { isPromise } from "./chain.ts";
 import type { PluginSource } from "./configured.ts";
@@ -170,7 +170,7 @@ export class PluginManager {
     try {
       return read();
     } catch (failure) {
-      const cause = failure instanceof Error ? failure.message : String(failure);
+      const cause = errorMessage(failure);
       const log = this.parts.log.limited(`plugin metric ${plugin}`, 1);
       log.error("plugin failed to give a metric", { plugin, metric, cause });
       return undefined;
@@ -204,7 +204,7 @@ export class PluginManager {
     } catch (cause) {
       held.end();
       if (cause instanceof NautilusError && cause.code === "PLUGIN_START_FAILED") throw cause;
-      const reason = cause instanceof Error ? cause.message : String(cause);
+      const reason = errorMessage(cause);
       const where = file?.file ?? "given by the program";
       throw new NautilusError("PLUGIN_START_FAILED", { plugin: name, file: where, reason }, cause);
     }
@@ -262,12 +262,12 @@ export class PluginManager {
     try {
       await definition.stop?.(held.context as never);
     } catch (failure) {
-      const cause = failure instanceof Error ? failure.message : String(failure);
+      const cause = errorMessage(failure);
       this.parts.log.error("plugin failed to stop", { plugin: definition.name, cause });
     }
   }
 
-  /** Lower priorities first, plugins without one afterwards by name (hooks.md, section 3). */
+  /** Lower priorities first, plugins without one afterwards by name. */
   private order(a: PluginSource, b: PluginSource): number {
     const key = ({ definition }: PluginSource): number => {
       const written = this.parts.config.value(`plugins.${definition.name}.priority`);

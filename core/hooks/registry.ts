@@ -15,7 +15,7 @@ import { type ChainObserver, observedLinks } from "./observer.ts";
 import { HookStats } from "./stats.ts";
 import type { ConditionalHook, EventHook, HookArgs, HookName, Plugin } from "./types.ts";
 
-/** Every hook of the catalogue (hooks.md, section 4). */
+/** Every hook of the catalogue. */
 export const HOOK_NAMES: readonly HookName[] = [
   "auth_on_register",
   "auth_on_register_m5",

@@ -1,7 +1,7 @@
 /**
  * Certificate revocation lists. OpenSSL does the work during the handshake: it finds the list by
  * the issuer, checks the list's signature against the CA and its validity period, and compares
- * serial numbers (W-40).
+ * serial numbers.
  *
  * Differs from VerneMQ: once `crlfile` is set, every CA of a client's chain needs a list in it that
  * is in force. A missing, expired or wrongly signed list refuses the clients of that CA, since

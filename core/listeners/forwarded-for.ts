@@ -1,4 +1,4 @@
-/** X-Forwarded-For and the common name header, believed only from listed proxies (W-39). */
+/** X-Forwarded-For and the common name header, believed only from listed proxies. */
 import type { IncomingHttpHeaders } from "node:http";
 import { BlockList, isIP, isIPv6 } from "node:net";
 import { type Origin, plainAddress } from "./peer.ts";

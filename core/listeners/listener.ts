@@ -2,7 +2,7 @@
 import { unlink } from "node:fs/promises";
 import net from "node:net";
 import { getSystemErrorName } from "node:util";
-import { NautilusError } from "../errors.ts";
+import { errorMessage, NautilusError } from "../errors.ts";
 import type { Acceptor, ListenerDependencies } from "./acceptor.ts";
 import { HttpAcceptor, type HttpEvents } from "./http.ts";
 import { type Origin, peerOfSocket } from "./peer.ts";
@@ -229,7 +229,7 @@ class SocketListener implements Listener {
       : net.isIPv6(address)
         ? `[${address}]:${port}`
         : `${address}:${port}`;
-    const reason = cause instanceof Error ? cause.message : String(cause);
+    const reason = errorMessage(cause);
     return new NautilusError("LISTENER_BIND", { kind, name, where, reason }, cause);
   }
 }

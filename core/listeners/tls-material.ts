@@ -2,7 +2,7 @@
 import { constants } from "node:crypto";
 import { readFileSync } from "node:fs";
 import tls from "node:tls";
-import { NautilusError } from "../errors.ts";
+import { errorMessage, NautilusError } from "../errors.ts";
 import { splitCrls } from "./crl.ts";
 import { parsePskFile, withPskCiphers } from "./psk.ts";
 import type { SocketSettings, TlsSettings } from "./types.ts";
@@ -171,7 +171,7 @@ export class MaterialReader {
     cause: unknown,
   ): NautilusError {
     const { kind, name } = this.listener;
-    const reason = cause instanceof Error ? cause.message : String(cause);
+    const reason = errorMessage(cause);
     return new NautilusError(code, { kind, name, ...fields, reason }, cause);
   }
 }

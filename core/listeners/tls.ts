@@ -1,6 +1,7 @@
 /** TLS in front of a transport: handshake, client certificates, pre-shared keys, reload. */
 import type { Socket } from "node:net";
 import tls from "node:tls";
+import { errorMessage } from "../errors.ts";
 import type { Acceptor, ListenerDependencies } from "./acceptor.ts";
 import { FileWatch } from "./file-watch.ts";
 import { type Origin, peerOfSocket } from "./peer.ts";
@@ -171,7 +172,7 @@ export class TlsFront {
       this.server?.setSecureContext(this.reader.contextOptions(material));
       this.material = material;
     } catch (error) {
-      warnings.push(error instanceof Error ? error.message : String(error));
+      warnings.push(errorMessage(error));
     }
     for (const warning of warnings) this.warn(warning);
     const { kind, name } = this.listener;

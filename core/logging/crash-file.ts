@@ -1,6 +1,7 @@
 import { appendFileSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
 import { gzipSync } from "node:zlib";
+import { errorMessage } from "../errors.ts";
 import { makeFolder } from "../folder.ts";
 import type { LogFileOptions } from "./log-file.ts";
 import type { LogSink } from "./types.ts";
@@ -23,7 +24,7 @@ export class CrashFile implements LogSink {
       if (this.isFull()) this.rotate();
       appendFileSync(file, line, { mode: 0o640 });
     } catch (error) {
-      const reason = error instanceof Error ? error.message : String(error);
+      const reason = errorMessage(error);
       process.stderr.write(`log file ${file} cannot be written: ${reason}\n`);
     }
   }

@@ -1,6 +1,7 @@
 import { appendFileSync, rmSync, statSync } from "node:fs";
 import { basename, dirname } from "node:path";
 import { createStream, type RotatingFileStream } from "rotating-file-stream";
+import { errorMessage } from "../errors.ts";
 import { makeFolder } from "../folder.ts";
 import type { LogSink } from "./types.ts";
 
@@ -134,7 +135,7 @@ export class LogFile implements LogSink {
   /** There is no log to tell it to. */
   private failed(error: unknown): void {
     this.failedAtMs = Date.now();
-    const reason = error instanceof Error ? error.message : String(error);
+    const reason = errorMessage(error);
     process.stderr.write(`log file ${this.options.file} cannot be written: ${reason}\n`);
   }
 }

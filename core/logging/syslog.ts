@@ -4,6 +4,7 @@ import { readFileSync } from "node:fs";
 import { connect, type Socket } from "node:net";
 import { hostname } from "node:os";
 import { connect as connectTls } from "node:tls";
+import { errorMessage } from "../errors.ts";
 import type { LogSink } from "./types.ts";
 
 export interface SyslogOptions {
@@ -61,7 +62,7 @@ export function priority(facility: string, level: number): number {
 }
 
 /** One message as it is sent, without framing. */
-export function syslogMessage(
+function syslogMessage(
   line: string,
   level: number,
   { format, facility, appName }: SyslogOptions,
@@ -144,7 +145,7 @@ export class Syslog implements LogSink {
       this.way = this.make(failed);
     } catch (error) {
       // The file with the certificates of the server cannot be read.
-      failed(error instanceof Error ? error.message : String(error));
+      failed(errorMessage(error));
     }
     return this.way;
   }

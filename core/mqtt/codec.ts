@@ -254,7 +254,7 @@ function readOptions(
   if (qos === 3) throw malformed("subscription with QoS 3", "3.8.3.1");
   if (retainHandling === 3) throw malformed("subscription with retain handling 3", "3.8.3.1");
   const noLocal = (options & 0x04) !== 0;
-  // Differs from VerneMQ: it accepts this (W-26).
+  // Differs from VerneMQ: it accepts this.
   if (noLocal && parseShared(filter) !== undefined) {
     throw protocolError("No Local on a shared subscription", "MQTT-3.8.3-4");
   }

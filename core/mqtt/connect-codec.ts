@@ -50,7 +50,7 @@ const BRIDGE_BIT = 0x80;
 /**
  * Reads protocol name and level of a CONNECT body `start`..`end`. Accepted: MQTT with 4, 5, 131, 132;
  * MQIsdp with 3 and 131. Throws ConnectError: unknown name or MQIsdp above 4 without an answer; a level
- * below 5 with CONNACK 1; an MQTT level above 5 with CONNACK 0x84 in MQTT 5 form (W-01).
+ * below 5 with CONNACK 1; an MQTT level above 5 with CONNACK 0x84 in MQTT 5 form.
  * MQTT 5.0, 3.1.2.1, 3.1.2.2 [MQTT-3.1.2-1] [MQTT-3.1.2-2]; 3.1.1, 3.1.2.2.
  */
 export function detectConnect(buf: Buffer, start: number, end: number): ConnectProtocol {
@@ -67,7 +67,7 @@ export function detectConnect(buf: Buffer, start: number, end: number): ConnectP
 
 /**
  * Decodes a CONNECT body `start`..`end`. An empty client id is passed on as "". Throws ConnectError:
- * MQTT 5 is answered with CONNACK 0x81 or 0x82 (W-02), 3.x is closed without an answer.
+ * MQTT 5 is answered with CONNACK 0x81 or 0x82, 3.x is closed without an answer.
  * MQTT 5.0, 3.1; 3.1.1, 3.1.
  */
 export function decodeConnect(buf: Buffer, start: number, end: number): ConnectPacket {

@@ -5,14 +5,14 @@ import { STRING_BYTES_MAX } from "./utf8.ts";
 export const REMAINING_LENGTH_MAX = 268_435_455;
 
 /** Bytes a Variable Byte Integer takes. MQTT 5.0, 1.5.5. */
-export function varIntBytes(value: number): number {
+function varIntBytes(value: number): number {
   if (value < 0x80) return 1;
   if (value < 0x4000) return 2;
   return value < 0x200000 ? 3 : 4;
 }
 
 /** Writes a Variable Byte Integer at `pos`, returns the position behind it. MQTT 5.0, 1.5.5. */
-export function writeVarInt(buf: Buffer, pos: number, value: number): number {
+function writeVarInt(buf: Buffer, pos: number, value: number): number {
   let at = pos;
   let rest = value;
   while (rest >= 0x80) {

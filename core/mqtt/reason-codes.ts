@@ -11,61 +11,18 @@ import {
   UNSUBACK,
 } from "./packets.ts";
 
-/** Reason codes of MQTT 5.0, 2.4, under the names that hooks use for them. */
-
+/** Reason codes of MQTT 5.0, 2.4, that the codec gives or asks for; REASON_CODES has all of them. */
 export const RC_SUCCESS = 0x00;
-export const RC_NORMAL_DISCONNECT = 0x00;
-export const RC_GRANTED_QOS0 = 0x00;
-export const RC_GRANTED_QOS1 = 0x01;
 export const RC_GRANTED_QOS2 = 0x02;
-export const RC_DISCONNECT_WITH_WILL_MSG = 0x04;
-export const RC_NO_MATCHING_SUBSCRIBERS = 0x10;
-export const RC_NO_SUBSCRIPTION_EXISTED = 0x11;
-export const RC_CONTINUE_AUTHENTICATION = 0x18;
-export const RC_REAUTHENTICATE = 0x19;
-export const RC_UNSPECIFIED_ERROR = 0x80;
 export const RC_MALFORMED_PACKET = 0x81;
 export const RC_PROTOCOL_ERROR = 0x82;
-export const RC_IMPL_SPECIFIC_ERROR = 0x83;
 export const RC_UNSUPPORTED_PROTOCOL_VERSION = 0x84;
-export const RC_CLIENT_IDENTIFIER_NOT_VALID = 0x85;
-export const RC_BAD_USERNAME_OR_PASSWORD = 0x86;
-export const RC_NOT_AUTHORIZED = 0x87;
-export const RC_SERVER_UNAVAILABLE = 0x88;
-export const RC_SERVER_BUSY = 0x89;
-export const RC_BANNED = 0x8a;
-export const RC_SERVER_SHUTTING_DOWN = 0x8b;
-export const RC_BAD_AUTHENTICATION_METHOD = 0x8c;
-export const RC_KEEP_ALIVE_TIMEOUT = 0x8d;
-export const RC_SESSION_TAKEN_OVER = 0x8e;
 export const RC_TOPIC_FILTER_INVALID = 0x8f;
 export const RC_TOPIC_NAME_INVALID = 0x90;
-export const RC_PACKET_ID_IN_USE = 0x91;
-export const RC_PACKET_ID_NOT_FOUND = 0x92;
-export const RC_RECEIVE_MAX_EXCEEDED = 0x93;
 export const RC_TOPIC_ALIAS_INVALID = 0x94;
-export const RC_PACKET_TOO_LARGE = 0x95;
-export const RC_MESSAGE_RATE_TOO_HIGH = 0x96;
-export const RC_QUOTA_EXCEEDED = 0x97;
-export const RC_ADMINISTRATIVE_ACTION = 0x98;
-export const RC_PAYLOAD_FORMAT_INVALID = 0x99;
-export const RC_RETAIN_NOT_SUPPORTED = 0x9a;
-export const RC_QOS_NOT_SUPPORTED = 0x9b;
-export const RC_USE_ANOTHER_SERVER = 0x9c;
-export const RC_SERVER_MOVED = 0x9d;
-export const RC_SHARED_SUBS_NOT_SUPPORTED = 0x9e;
-export const RC_CONNECTION_RATE_EXCEEDED = 0x9f;
-export const RC_MAX_CONNECT_TIME = 0xa0;
-export const RC_SUBSCRIPTION_IDS_NOT_SUPPORTED = 0xa1;
-export const RC_WILDCARD_SUBS_NOT_SUPPORTED = 0xa2;
 
-/** CONNACK return codes of MQTT 3.1.1, 3.2.2.3. */
-export const CONNACK_ACCEPTED = 0;
+/** CONNACK return code of MQTT 3.1.1, 3.2.2.3. */
 export const CONNACK_UNACCEPTABLE_VERSION = 1;
-export const CONNACK_IDENTIFIER_REJECTED = 2;
-export const CONNACK_SERVER_UNAVAILABLE = 3;
-export const CONNACK_BAD_CREDENTIALS = 4;
-export const CONNACK_NOT_AUTHORIZED = 5;
 /** SUBACK failure of MQTT 3.1.1, 3.9.3. */
 export const SUBACK_FAILURE = 0x80;
 

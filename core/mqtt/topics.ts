@@ -59,7 +59,7 @@ export function validateFilter(filter: string, maxDepth: number): TopicFault | u
   if (filter.indexOf("/", SHARE_PREFIX.length) === -1) {
     return malformedFilter("shared filter has no group and filter");
   }
-  // Differs from VerneMQ: it accepts an empty group, group `+` and an empty filter (W-32).
+  // Differs from VerneMQ: it accepts an empty group, group `+` and an empty filter.
   const shared = parseShared(filter);
   if (shared === undefined) return badFilter("shared filter has a bad group or an empty filter");
   return levelsFault(shared.filter, maxDepth);

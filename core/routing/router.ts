@@ -105,7 +105,7 @@ export class Router {
 
   /**
    * Gives a message of a leaving member to another member of its group. False when there is none.
-   * Differs from VerneMQ: there it is lost (W-34).
+   * Differs from VerneMQ: there it is lost.
    */
   handOver(subscription: Subscription, message: Message): boolean {
     const mount = this.mount(subscription.receiver.mountpoint);

@@ -11,8 +11,8 @@ export const SHARED_POLICIES = [
 ] as const;
 
 /**
- * Chooses the member that gets a message: a random online one, else a random offline one (mqtt.md,
- * section 12). `without` is never chosen; undefined when nobody is left.
+ * Chooses the member that gets a message: a random online one, else a random offline one. `without`
+ * is never chosen; undefined when nobody is left.
  */
 export function chooseMember(
   group: SharedGroup,

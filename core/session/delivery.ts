@@ -18,7 +18,7 @@ export class Delivery implements StoreEntry {
   isDuplicate = false;
   /** Monotonic ms of the last sending, for `retry_interval`. */
   sentAtMs = 0;
-  /** What on_deliver made of the message; resent as the client saw it first (W-11 f). */
+  /** What on_deliver made of the message; resent as the client saw it first. */
   rewritten: Message | undefined;
   /** Set for members of a shared subscription, who may have to give it back. */
   sharedBy: Subscription | undefined;

@@ -1,3 +1,4 @@
+import { errorMessage } from "../errors.ts";
 import type {
   ForwardedMessage,
   LinkedSession,
@@ -43,6 +44,8 @@ export class HeldSession implements PluginSession {
   private replay: Message[] = [];
   private replayTimer: NodeJS.Timeout | undefined;
   private isEnded = false;
+  /** Of the link there is, or was last. */
+  private window = 1;
 
   constructor(core: Core, plugin: string, options: PluginSessionOptions) {
     this.plugin = plugin;
@@ -53,7 +56,6 @@ export class HeldSession implements PluginSession {
       hooks: { value: hooks },
       settings: { get: () => this.settings(core.settings) },
     });
-    this.window = 1;
     const subscriber = this.hold();
     if (subscriber === undefined) {
       throw new Error(`the client id "${options.clientId}" belongs to another plugin's session`);
@@ -67,9 +69,6 @@ export class HeldSession implements PluginSession {
     const { core, options, plugin } = this;
     return core.manager.hold(this.listener, options.clientId, core.settings, ownerName(plugin));
   }
-
-  /** Of the link there is, or was last. */
-  private window: number;
 
   private settings(common: SessionSettings): SessionSettings {
     const { options } = this;
@@ -157,7 +156,7 @@ export class HeldSession implements PluginSession {
   }
 
   private failed(what: string, failure: unknown): void {
-    const cause = failure instanceof Error ? failure.message : String(failure);
+    const cause = errorMessage(failure);
     this.core.log
       .limited(`plugin session ${this.plugin}`, 1)
       .error(`plugin failed to ${what}`, { plugin: this.plugin, cause });

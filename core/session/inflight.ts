@@ -16,9 +16,7 @@ export class Inflight {
     return found?.packetId === packetId ? found : undefined;
   }
 
-  /**
-   * Next free id from `from` on: one in flight is never handed out (W-11 a). 0 when all are taken.
-   */
+  /** Next free id from `from` on: one in flight is never handed out. 0 when all are taken. */
   freeId(from: number): number {
     if (this.count >= PACKET_ID_MAX) return 0;
     let id = from;

@@ -243,7 +243,7 @@ export class SessionManager {
 
   /**
    * QoS 1 and 2 messages of a leaving member go back to its group; the rest counts as unhandled.
-   * Differs from VerneMQ, which loses them (W-34).
+   * Differs from VerneMQ, which loses them.
    */
   private handOver(left: readonly Delivery[]): void {
     for (const delivery of left) {
@@ -326,7 +326,7 @@ export class SessionManager {
     if (!isExpired) {
       if (subscriber.requeueAtMs !== 0 && subscriber.requeueAtMs <= now) {
         subscriber.requeueAtMs = 0;
-        subscriber.queue.requeueShared();
+        subscriber.queue.stored.requeueShared();
       }
       this.armDeadline(subscriber);
       return;
@@ -341,9 +341,9 @@ export class SessionManager {
   disconnect(mountpoint: string, clientId: string, cleanup: boolean): boolean {
     const subscriber = this.find(mountpoint, clientId);
     if (subscriber === undefined) return false;
-    const sessions = subscriber.others ?? (subscriber.session ? [subscriber.session] : []);
+    const sessions = [...subscriber.sessions];
     if (sessions.length === 0 && !cleanup) return false;
-    for (const session of [...sessions]) {
+    for (const session of sessions) {
       session.end({ code: 0x98, reason: "administrative_action", publishWill: true, cleanup });
     }
     if (cleanup && sessions.length === 0) {

@@ -195,7 +195,7 @@ export class Outbound implements Timed {
     this.armRetry();
   }
 
-  /** A message above the client's Maximum Packet Size is dropped as a whole (W-19); its credit returns. */
+  /** A message above the client's Maximum Packet Size is dropped as a whole; its credit returns. */
   private dropTooLarge(message: Message): void {
     const { core } = this.session;
     core.counters.queueMessageDrop++;

@@ -1,3 +1,4 @@
+import { errorMessage } from "../errors.ts";
 import type { PluginBroker, PluginMessage, PluginSession } from "../hooks/define-plugin.ts";
 import { fromHookProperties } from "../mqtt/hook-properties.ts";
 import { Message } from "../mqtt/message.ts";
@@ -118,7 +119,7 @@ function pluginSubscription(
       try {
         receive(copy);
       } catch (failure) {
-        const cause = failure instanceof Error ? failure.message : String(failure);
+        const cause = errorMessage(failure);
         core.log
           .limited(`plugin subscription ${plugin}`, 1)
           .error("plugin failed to take a message", { plugin, filter, cause });

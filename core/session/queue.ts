@@ -1,20 +1,18 @@
 import type { DropReason } from "../hooks/types.ts";
 import type { Message } from "../mqtt/message.ts";
-import { matches } from "../mqtt/topics.ts";
 import type { Subscription } from "../routing/subscription.ts";
-import { ENTRY_QUEUED, STORED_NO, type StoreEntry } from "../store/types.ts";
+import { ENTRY_QUEUED, STORED_NO } from "../store/types.ts";
 import { NOT_SCHEDULED, type Timed } from "../timers.ts";
 import { Delivery } from "./delivery.ts";
 import { Deque } from "./deque.ts";
 import type { Outbound } from "./outbound.ts";
+import { PAGE_BYTES, PAGE_ENTRIES, StoredWork } from "./stored-work.ts";
 import type { Subscriber } from "./subscriber.ts";
 
 /** Waiting stored messages kept in memory per client; the rest stays in the store until needed. */
 const MEMORY_ENTRIES = 1000;
 const MEMORY_BYTES = 1_048_576;
-/** Entries read from the store at a time, and when the next page is fetched. */
-const PAGE_ENTRIES = 500;
-const PAGE_BYTES = 1_048_576;
+/** Fewer waiting messages in memory, and the next page is fetched. */
 const REFILL_BELOW = 100;
 /** Shortest time between two background searches for expired messages. */
 const SWEEP_MS = 2_000;
@@ -32,6 +30,7 @@ export class ClientQueue implements Timed {
   session: Outbound | undefined;
   private readonly subscriber: Subscriber;
   private readonly isAdditional: boolean;
+  readonly stored: StoredWork;
   /** QoS 1 and 2, ascending seq. */
   private waiting: Deque<Delivery> | undefined;
   /** QoS 0: not limited by the in-flight window. */
@@ -40,16 +39,11 @@ export class ClientQueue implements Timed {
   /** Stored entries that are not in memory. */
   private diskCount = 0;
   private cursor = 0;
-  /** Oldest entries that still have to be removed from the store for new ones (drop_old). */
-  private trims = 0;
   private isPaging = false;
   /** Changes with every attach and detach: a page read for another session is thrown away. */
-  private epoch = 0;
-  private diskWork: Promise<void> = Promise.resolve();
+  epoch = 0;
   /** Earliest expiry among what waits, wall-clock ms; 0 = none expires. */
   private earliestExpiryMs = 0;
-  /** Expired stored messages are being looked for. */
-  private isSweeping = false;
   /** Messages dropped that no line of the log has told of. */
   private dropped = 0;
   private dropLineAtMs = -DROP_LINE_MS;
@@ -59,6 +53,7 @@ export class ClientQueue implements Timed {
   constructor(subscriber: Subscriber, isAdditional = false) {
     this.subscriber = subscriber;
     this.isAdditional = isAdditional;
+    this.stored = new StoredWork(this, subscriber);
   }
 
   /** Queue of a second session of the same client (`allow_multiple_sessions`): memory only. */
@@ -84,7 +79,7 @@ export class ClientQueue implements Timed {
   }
 
   get offlineSize(): number {
-    return this.subscriber.storedCount - this.trims;
+    return this.subscriber.storedCount - this.stored.trims;
   }
 
   /** A message for an attached session: sent at once when nothing is in the way. */
@@ -128,9 +123,7 @@ export class ClientQueue implements Timed {
     return batch;
   }
 
-  /**
-   * Retained messages for a new subscription: before live ones that wait (mqtt.md, section 11).
-   */
+  /** Retained messages for a new subscription: before live ones that wait. */
   offerRetained(messages: readonly Message[], by: Subscription): void {
     const { core, settings } = this.subscriber;
     const inFront: Delivery[] = [];
@@ -236,7 +229,8 @@ export class ClientQueue implements Timed {
     return this.subscriber.settings.queueType === "lifo";
   }
 
-  private get dropsOld(): boolean {
+  /** Whether a full queue gives up its oldest message, not the new one. */
+  get dropsOld(): boolean {
     const policy = this.subscriber.settings.queueDropPolicy;
     return policy === "auto" ? this.isLifo : policy === "drop_old";
   }
@@ -259,7 +253,7 @@ export class ClientQueue implements Timed {
     if (!this.dropsOld) return false;
     if (this.isLifo && this.diskCount > 0) {
       this.diskCount--;
-      this.trimOldest();
+      this.stored.trimOldest();
       return true;
     }
     const oldest =
@@ -277,28 +271,14 @@ export class ClientQueue implements Timed {
 
   private makeRoomOffline(limit: number): boolean {
     if (limit === 0) return false;
-    if (this.isSweeping || this.hasExpired()) {
+    if (this.stored.isSweeping || this.hasExpired()) {
       // Places of expired messages become free in a moment; what was too much is dropped then.
-      if (!this.isSweeping) this.sweep();
+      if (!this.stored.isSweeping) this.sweep();
       return this.offlineSize < 2 * limit;
     }
     if (!this.dropsOld) return false;
-    this.trimOldest();
+    this.stored.trimOldest();
     return true;
-  }
-
-  /** Removes the newest stored entries above a limit. */
-  private async trimNewest(count: number): Promise<void> {
-    const { core, nextSeq } = this.subscriber;
-    const entries = await core.store.readEntries(this.subscriber, nextSeq, {
-      limit: count,
-      bytesMax: PAGE_BYTES,
-      descending: true,
-    });
-    for (const entry of entries) {
-      if (entry.state === ENTRY_QUEUED) this.drop(Delivery.from(entry), "queue_full");
-      else core.store.forgetEntry(entry);
-    }
   }
 
   /**
@@ -309,45 +289,7 @@ export class ClientQueue implements Timed {
     if (this.subscriber.storedCount > 0) this.earliestExpiryMs = 1;
     const limit = this.subscriber.settings.maxOfflineMessages;
     const excess = this.subscriber.storedCount - limit;
-    if (limit > 0 && excess > 0 && this.dropsOld) this.trimOldest(excess);
-  }
-
-  /** Removes the oldest stored entries; several calls in a turn become one read. */
-  private trimOldest(count = 1): void {
-    const isRunning = this.trims > 0;
-    this.trims += count;
-    if (isRunning) return;
-    this.onDisk(async () => {
-      let from = 0;
-      while (this.trims > 0) {
-        const { core } = this.subscriber;
-        const entries = await core.store.readEntries(this.subscriber, from, {
-          limit: Math.min(this.trims, PAGE_ENTRIES),
-          bytesMax: PAGE_BYTES,
-        });
-        if (entries.length === 0) this.trims = 0;
-        for (const entry of entries) {
-          from = entry.seq + 1;
-          if (this.trims > 0 && entry.state === ENTRY_QUEUED) {
-            this.trims--;
-            this.drop(Delivery.from(entry), "queue_full");
-          } else {
-            core.store.forgetEntry(entry);
-          }
-        }
-      }
-    });
-  }
-
-  /** One piece of disk work at a time, in order. */
-  private onDisk(work: () => Promise<void>): void {
-    this.diskWork = this.diskWork.then(work).catch((cause: unknown) => {
-      this.subscriber.core.log.error("queue could not be read from the store", {
-        client_id: this.subscriber.clientId,
-        cause: String(cause),
-      });
-      this.isPaging = false;
-    });
+    if (limit > 0 && excess > 0 && this.dropsOld) this.stored.trimOldest(excess);
   }
 
   /** Next message to send: in queue order, QoS 1 and 2 only when the window has room. */
@@ -402,9 +344,9 @@ export class ClientQueue implements Timed {
       ? -1
       : this.subscriber.settings.maxOnlineMessages;
     if (limit < 0 || this.subscriber.storedCount <= limit) {
-      this.onDisk(() => this.readPage(epoch));
+      this.stored.run(() => this.readPage(epoch));
     } else {
-      this.onDisk(() => this.readLimited(epoch, limit));
+      this.stored.run(() => this.readLimited(epoch, limit));
     }
   }
 
@@ -412,7 +354,7 @@ export class ClientQueue implements Timed {
     if (this.isPaging) return;
     this.isPaging = true;
     const epoch = this.epoch;
-    this.onDisk(() => this.readPage(epoch));
+    this.stored.run(() => this.readPage(epoch));
   }
 
   private async read(): Promise<Delivery[]> {
@@ -566,7 +508,8 @@ export class ClientQueue implements Timed {
     this.dropped = 0;
   }
 
-  private noteExpiry(message: Message): void {
+  /** A message that waits may expire: it is looked for then. */
+  noteExpiry(message: Message): void {
     const at = message.expiresAtMs;
     if (at === 0 || (this.earliestExpiryMs !== 0 && at >= this.earliestExpiryMs)) return;
     this.earliestExpiryMs = at;
@@ -601,85 +544,16 @@ export class ClientQueue implements Timed {
     }
   }
 
-  /** Background removal of expired stored messages (W-20) of a client that is away. */
+  /** Looks for expired messages in the store while the client is away. */
   private sweep(): void {
-    if (this.session !== undefined || this.isSweeping) return;
+    if (this.session !== undefined || this.stored.isSweeping) return;
     this.earliestExpiryMs = 0;
-    this.isSweeping = true;
-    const epoch = this.epoch;
-    this.onDisk(async () => {
-      try {
-        await this.sweepPages(epoch);
-        const { maxOfflineMessages: limit } = this.subscriber.settings;
-        const excess = this.offlineSize - limit;
-        if (epoch !== this.epoch || limit <= 0 || excess <= 0) return;
-        if (this.dropsOld) this.trimOldest(excess);
-        else await this.trimNewest(excess);
-      } finally {
-        this.isSweeping = false;
-      }
-    });
+    this.stored.sweep();
   }
 
-  private async sweepPages(epoch: number): Promise<void> {
-    const { core } = this.subscriber;
-    let from = 0;
-    while (epoch === this.epoch && this.subscriber.storedCount > 0) {
-      const entries = await core.store.readEntries(this.subscriber, from, {
-        limit: PAGE_ENTRIES,
-        bytesMax: PAGE_BYTES,
-      });
-      const now = core.wallMs();
-      for (const entry of entries) {
-        from = entry.seq + 1;
-        const at = entry.message?.expiresAtMs ?? 0;
-        if (at !== 0 && at <= now && entry.state === ENTRY_QUEUED && epoch === this.epoch) {
-          this.drop(Delivery.from(entry), "expired");
-        } else {
-          if (entry.message !== undefined) this.noteExpiry(entry.message);
-          core.store.forgetEntry(entry);
-        }
-      }
-      if (entries.length === 0) return;
-    }
-  }
-
-  /**
-   * `shared_requeue_offline_after`: what waits only because of a shared subscription goes to another
-   * member of its group, if there is one (W-34).
-   */
-  requeueShared(): void {
-    const epoch = this.epoch;
-    this.onDisk(async () => {
-      const { core } = this.subscriber;
-      let from = 0;
-      while (epoch === this.epoch && this.subscriber.storedCount > 0) {
-        const entries = await core.store.readEntries(this.subscriber, from, {
-          limit: PAGE_ENTRIES,
-          bytesMax: PAGE_BYTES,
-        });
-        if (entries.length === 0) return;
-        for (const entry of entries) {
-          from = entry.seq + 1;
-          if (epoch !== this.epoch || !this.giveToGroup(entry)) core.store.forgetEntry(entry);
-        }
-      }
-    });
-  }
-
-  private giveToGroup(entry: StoreEntry): boolean {
-    const { message, state } = entry;
-    if (message === undefined || state !== ENTRY_QUEUED) return false;
-    const { core, subscriptions } = this.subscriber;
-    let shared: Subscription | undefined;
-    for (const subscription of subscriptions?.values() ?? []) {
-      if (!matches(subscription.match, message.topic)) continue;
-      if (subscription.group === "") return false;
-      shared = subscription;
-    }
-    if (shared === undefined || !core.router.handOver(shared, message)) return false;
-    this.subscriber.erase(Delivery.from(entry));
-    return true;
+  /** The store could not be read: the session goes on with what comes now. */
+  pagingFailed(): void {
+    this.isPaging = false;
   }
 
   /** The client's state is gone. */

@@ -1,6 +1,6 @@
 /**
  * `max_message_rate`: a token bucket per session. Differs from VerneMQ, which samples with a timer and
- * lets bursts pass for seconds (W-16).
+ * lets bursts pass for seconds.
  */
 export class RateLimit {
   private readonly perMs: number;

@@ -7,7 +7,8 @@ import type { Subscriber } from "./subscriber.ts";
 
 /**
  * `session reauthorize`: asks auth_on_subscribe(_m5) again for each stored subscription, one by one on
- * the chain of the client's listener, the global one while it is away. Refused ones are removed, topics of a modifier added (hooks.md, section 12).
+ * the chain of the client's listener, the global one while it is away. Refused ones are removed,
+ * topics of a modifier added.
  */
 export async function reauthorize(
   core: Core,

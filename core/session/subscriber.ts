@@ -82,6 +82,12 @@ export class Subscriber implements Receiver, StoreQueue, Timed {
     return this.lastContext;
   }
 
+  /** Every attached session. */
+  get sessions(): readonly Session[] {
+    if (this.others !== undefined) return this.others;
+    return this.session === undefined ? [] : [this.session];
+  }
+
   get isOnline(): boolean {
     return this.session !== undefined;
   }

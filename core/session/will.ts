@@ -5,9 +5,8 @@ import { PublishCall } from "./hook-arguments.ts";
 import type { Subscriber } from "./subscriber.ts";
 
 /**
- * Publishes a will: authorised at CONNECT, so it goes straight to the router and on_publish
- * (mqtt.md, section 9). Differs from VerneMQ: the clock of its Message Expiry Interval runs (W-23),
- * and on_publish_m5 is called.
+ * Publishes a will: authorised at CONNECT, so it goes straight to the router and on_publish.
+ * Differs from VerneMQ: the clock of its Message Expiry Interval runs, and on_publish_m5 is called.
  */
 export function publishWill(core: Core, subscriber: Subscriber, will: StoredWill): void {
   const message = withExpiry(will.message, will.expiryS, core.wallMs());

@@ -8,42 +8,6 @@
 num_states = 10
 keep_state = false
 
-local acl_types = {
-  pattern = { string = true },
-  modifiers = { table = true },
-}
-local plain_types = { string = true, number = true, boolean = true }
-
-local function checked(acls, what)
-  for index, acl in ipairs(acls) do
-    if type(acl) ~= "table" then
-      error(what .. "[" .. index .. "] must be an object, not a " .. type(acl))
-    end
-    for key, value in pairs(acl) do
-      if type(key) ~= "string" then
-        error(what .. "[" .. index .. "] must be an object with named values")
-      end
-      local allowed = acl_types[key] or plain_types
-      if not allowed[type(value)] then
-        error(what .. "[" .. index .. "]." .. key .. " must not be a " .. type(value))
-      end
-    end
-  end
-  return acls
-end
-
--- An ACL as JSON text, as a table, or absent: then nothing is allowed.
-local function acl_of(value, what)
-  if value == nil or value == "null" then return {} end
-  if type(value) == "string" then
-    local decoded = json.decode(value)
-    if type(decoded) ~= "table" then error(what .. " is no JSON array") end
-    return checked(decoded, what)
-  end
-  if type(value) ~= "table" then error(what .. " must be a list, not a " .. type(value)) end
-  return checked(value, what)
-end
-
 -- Raises an error when a value is of another type than `expected`: a name, or a list of names.
 function type_assert(value, expected, what)
   local names = type(expected) == "table" and expected or { expected }
@@ -53,15 +17,24 @@ function type_assert(value, expected, what)
   error(what .. " must be a " .. table.concat(names, " or a ") .. ", not a " .. type(value))
 end
 
--- Raises an error for a list of rules with values of types that no rule has.
+local acl_types = { pattern = "string", modifiers = "table" }
+local plain_types = { "string", "number", "boolean" }
+
+-- Raises an error for a list of rules with a value of a type that no rule has; `cache_insert` does so, too.
 function validate_acls(acls)
-  if acls ~= nil then checked(acls, "acls") end
+  for index, acl in ipairs(acls or {}) do
+    for key, value in pairs(acl) do
+      type_assert(key, "string", "a key of acls[" .. index .. "]")
+      type_assert(value, acl_types[key] or plain_types, "acls[" .. index .. "]." .. key)
+    end
+  end
 end
 
--- Puts the ACLs of a client into the cache, which then answers for it without Lua.
+-- Puts the ACLs of a client into the cache, which then answers for it without Lua. Each is a list of
+-- tables, or the same as JSON text, or absent: then nothing is allowed. One with a value of a wrong type
+-- is an error (the last argument says so): nobody knows what it was meant to allow.
 function cache_insert(mountpoint, client_id, username, publish_acl, subscribe_acl)
-  return auth_cache.insert(mountpoint, client_id, username,
-    acl_of(publish_acl, "publish_acl"), acl_of(subscribe_acl, "subscribe_acl"))
+  return auth_cache.insert(mountpoint, client_id, username, publish_acl, subscribe_acl, true)
 end
 
 -- The row of this very client, or else the one for all client ids; only rows that `fits` accepts.

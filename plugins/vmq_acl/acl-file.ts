@@ -1,4 +1,4 @@
-/** The grammar of the ACL file: text -> rules, hooks.md section 11. */
+/** The grammar of the ACL file: text -> rules. */
 import { validateFilter } from "../../core/plugin-api.ts";
 
 /** read = subscribe, write = publish. */

@@ -3,6 +3,7 @@ import { existsSync } from "node:fs";
 import { setImmediate } from "node:timers/promises";
 import {
   definePlugin,
+  errorMessage,
   type Plugin,
   type PluginContext,
   type PluginLog,
@@ -129,7 +130,7 @@ class AclFile {
       await this.file.load();
     } catch (cause) {
       this.stop();
-      const reason = cause instanceof Error ? cause.message : String(cause);
+      const reason = errorMessage(cause);
       throw new Error(`vmq_acl.acl_file: ${path} cannot be used: ${reason}`, { cause });
     }
   }

@@ -1,6 +1,7 @@
 /** One bridge: a session of this broker and a connection to the remote one, frames in between. */
 import {
   DISCONNECT,
+  errorMessage,
   type ForwardedMessage,
   type LinkedSession,
   type Logger,
@@ -169,7 +170,7 @@ export class Bridge {
     } catch (error) {
       // A file that cannot be read.
       this.remote = undefined;
-      this.again(error instanceof Error ? error.message : String(error), this.backoff.slow());
+      this.again(errorMessage(error), this.backoff.slow());
     }
   }
 
@@ -246,26 +247,23 @@ export class Bridge {
     if (remote !== this.remote || this.state === "stopped") return;
     const { reason, refusedWith, isSilent, isOrderly } = ending;
     this.leave();
-    const isPlainNext =
-      this.isPrivate && (isSilent || (refusedWith === UNACCEPTABLE_PROTOCOL && !isOrderly));
-    if (isSilent && this.settings.tryPrivate && this.settings.version < 5) {
-      // Brokers that know no bridges may close without a word: each form has its turn.
-      this.isPrivate = !this.isPrivate;
-    } else if (isPlainNext) {
-      this.isPrivate = false;
-    }
+    // Brokers that know no bridges may close without a word: each form has its turn.
+    const isUnknownLevel = refusedWith === UNACCEPTABLE_PROTOCOL && !isOrderly;
+    const isPlainNext = this.isPrivate && (isSilent || isUnknownLevel);
     if (isPlainNext) {
+      this.isPrivate = false;
       this.log.info("the remote broker may not know bridges, trying as a client", { reason });
+    } else if (isSilent) {
+      this.isPrivate = this.settings.tryPrivate && this.settings.version < 5;
     }
-    const delayMs =
-      isPlainNext && refusedWith !== undefined
-        ? 0
-        : refusedWith !== undefined
-          ? this.backoff.slow()
-          : isOrderly
-            ? Math.max(this.backoff.next(), Math.min(GOODBYE_MS, this.backoff.maxMs))
-            : this.backoff.next();
-    this.again(reason, delayMs);
+    const isAtOnce = isPlainNext && refusedWith !== undefined;
+    this.again(reason, isAtOnce ? 0 : this.delayAfter(ending));
+  }
+
+  private delayAfter({ refusedWith, isOrderly }: Ending): number {
+    if (refusedWith !== undefined) return this.backoff.slow();
+    const delayMs = this.backoff.next();
+    return isOrderly ? Math.max(delayMs, Math.min(GOODBYE_MS, this.backoff.maxMs)) : delayMs;
   }
 
   private again(reason: string, delayMs: number, level: "info" | "warn" = "warn"): void {
@@ -339,6 +337,6 @@ export class Bridge {
 }
 
 /** The client id of a bridge's session in this broker. */
-export function sessionId(settings: BridgeSettings): string {
+function sessionId(settings: BridgeSettings): string {
   return `bridge.${settings.transport}.${settings.name}`;
 }

@@ -1,5 +1,5 @@
 /** All bridges of a broker: made from the configuration, changed by commands. */
-import type { PluginContext } from "../../core/plugin-api.ts";
+import { errorMessage, type PluginContext } from "../../core/plugin-api.ts";
 import { Bridge } from "./bridge.ts";
 import { IDENTITY_TOPIC, type LoopGuard } from "./loops.ts";
 import { addMetrics } from "./metrics.ts";
@@ -109,7 +109,7 @@ export class Fleet {
       try {
         this.change(new Map());
       } catch (error) {
-        const reason = error instanceof Error ? error.message : String(error);
+        const reason = errorMessage(error);
         this.context.log.error("bridges stay as they are", { reason });
       }
     }, 0);

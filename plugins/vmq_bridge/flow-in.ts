@@ -103,7 +103,7 @@ export class FlowIn {
     // Sent again, and taken in before: only the answer was lost.
     const isKnown = frame.qos === 2 && this.parts.hasInbound(frame.packetId);
     const all = rules.inTargets(frame.topic);
-    const targets = all.every(isPossible, this.parts) ? all : all.filter(this.check, this);
+    const targets = all.every(this.isPossible, this) ? all : all.filter(this.check, this);
     const [first, ...others] = targets;
     if (first === undefined) {
       this.acknowledge(frame);
@@ -132,8 +132,14 @@ export class FlowIn {
     else this.publishSeveral(frame, others, rewrite);
   }
 
-  private check({ topic }: Target): boolean {
-    if (isPossible.call(this.parts, { topic })) return true;
+  /** A client may publish to it. */
+  private isPossible({ topic }: Target): boolean {
+    return !topic.startsWith("$") && topic.split("/").length <= this.parts.topicMaxDepth;
+  }
+
+  private check(target: Target): boolean {
+    if (this.isPossible(target)) return true;
+    const { topic } = target;
     const why = topic.startsWith("$") ? "it begins with $" : "more levels than topic_max_depth";
     this.parts.dropped(topic, why);
     return false;
@@ -191,12 +197,4 @@ export class FlowIn {
     }
     return bytes;
   }
-}
-
-/** A client may publish to it. */
-function isPossible(
-  this: { readonly topicMaxDepth: number },
-  { topic }: { topic: string },
-): boolean {
-  return !topic.startsWith("$") && topic.split("/").length <= this.topicMaxDepth;
 }

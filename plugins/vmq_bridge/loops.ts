@@ -5,7 +5,7 @@ import { type PublishFrame, propertiesOf } from "./frames.ts";
 import type { BridgeSettings } from "./settings.ts";
 
 /** User property with the id of a broker that a message passed; one for each, in order. */
-export const PATH_PROPERTY = "nautilus-bridge-path";
+const PATH_PROPERTY = "nautilus-bridge-path";
 /** A broker with bridges tells its id here, retained. */
 export const IDENTITY_TOPIC = "$SYS/bridge/broker";
 /** A message that passed more brokers is taken for one that circulates. */
@@ -164,7 +164,7 @@ function keyOf(scope: string, topic: string, payload: Buffer): string {
 const RECENT_MAX = 20_000;
 
 /** What was used within some time, oldest first; the oldest goes when there is too much. */
-export class Recent<V> {
+class Recent<V> {
   private readonly keptMs: number;
   private readonly nowMs: () => number;
   private readonly entries = new Map<string, { value: V; atMs: number }>();

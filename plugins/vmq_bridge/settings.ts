@@ -1,6 +1,6 @@
 /** Settings of bridges: `vmq_bridge.<tcp|ssl>.<name>` and the keys below it. */
 import { hostname } from "node:os";
-import type { SettingsContext } from "../../core/plugin-api.ts";
+import { errorMessage, type SettingsContext } from "../../core/plugin-api.ts";
 import { parseRule, ruleFault, type TopicRule } from "./rules.ts";
 
 export type Transport = "tcp" | "ssl";
@@ -173,7 +173,7 @@ class Reader {
     try {
       return parseRule(this.text(option));
     } catch (error) {
-      throw this.fault(option, error instanceof Error ? error.message : String(error));
+      throw this.fault(option, errorMessage(error));
     }
   }
 

@@ -165,7 +165,7 @@ function openSocket(settings: BridgeSettings, refuse: (fault: Error) => void): S
 }
 
 /** Throws when a file cannot be read. */
-export function tlsOptions(tls: TlsOptions, host: string): ConnectionOptions {
+function tlsOptions(tls: TlsOptions, host: string): ConnectionOptions {
   const { psk, versions } = tls;
   const sorted = [...versions].sort();
   const name = tls.serverName || host;

@@ -168,7 +168,10 @@ export class AuthCache {
         this.entries.release(entry);
         continue;
       }
-      const final = { ...args.subscriber_id, ...subscriberId };
+      const final: SubscriberId = {
+        mountpoint: subscriberId.mountpoint ?? args.subscriber_id.mountpoint,
+        client_id: subscriberId.client_id,
+      };
       if (isOf(entry, args.subscriber_id) || isOf(entry, final)) {
         entry.mountpoint = final.mountpoint;
         entry.clientId = final.client_id;
@@ -278,7 +281,7 @@ function entryOf(context: SessionContext): CacheEntry | undefined {
 
 /** Never deleted: that would make the object slow for all plugins. */
 function setEntry(context: SessionContext, entry: CacheEntry | undefined): void {
-  Object.defineProperty(context, ENTRY, { value: entry, writable: true, configurable: true });
+  (context as WithEntry)[ENTRY] = entry;
 }
 
 interface SessionCall {

@@ -88,8 +88,11 @@ export class CacheEntries {
     this.warn("publish_acl", publish.acl, owner, script);
     this.warn("subscribe_acl", subscribe.acl, owner, script);
     const chars = mountpoint.length + clientId.length + username.length;
+    // No spread: an object that begins with one is a dictionary to V8.
     const entry: CacheEntry = {
-      ...owner,
+      mountpoint,
+      clientId,
+      username,
       script,
       publish,
       subscribe,

@@ -14,7 +14,7 @@ export interface CommandParts {
   readonly offline: Parameters<typeof checkScript>[1];
 }
 
-/** `vmq-admin script ...` (lua.md, section 1). */
+/** `vmq-admin script ...` */
 export function scriptCommands(parts: CommandParts): PluginCommand[] {
   const { scripts, cache, resolve } = parts;
   const pathOf = (args: Args): string => {

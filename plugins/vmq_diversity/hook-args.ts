@@ -17,7 +17,7 @@ interface Client {
   readonly subscriber_id: SubscriberId;
 }
 
-/** Writes one call with the argument table of its hook (lua.md, section 2). */
+/** Writes one call with the argument table of its hook. */
 export function writeCall(
   writer: BatchWriter,
   id: number,
@@ -149,7 +149,7 @@ function addPeer(table: Table, args: HookArgs["on_register"]): void {
 }
 
 /** User properties as a list of tables with one entry; everything else as it is. */
-export function luaProperties(properties: HookProperties): object {
+function luaProperties(properties: HookProperties): object {
   const { p_user_property: pairs } = properties;
   const bytes = exactFields(properties, "p_correlation_data", "p_authentication_data");
   if (pairs === undefined) return bytes === undefined ? properties : { ...properties, ...bytes };

@@ -1,4 +1,4 @@
-/** vmq_diversity: Lua scripts that decide, with database pools (lua.md). */
+/** vmq_diversity: Lua scripts that decide, with database pools. */
 import { randomBytes } from "node:crypto";
 import { definePlugin, type PluginContext } from "../../core/plugin-api.ts";
 import { AuthCache } from "./auth-cache.ts";
@@ -7,7 +7,7 @@ import { scriptCommands } from "./commands.ts";
 import { type HookParts, hookTable } from "./hooks.ts";
 import { LuaHost } from "./host.ts";
 import { KV_LIMITS, KvStore } from "./kv.ts";
-import { obfuscate } from "./libs/obf.ts";
+import { Obfuscator } from "./libs/obf.ts";
 import { PROVIDER_KEYS } from "./libs/provider-keys.ts";
 import { registerMetrics } from "./metrics.ts";
 import { bundledFolder, checkScripts, namedScripts, scriptFolder } from "./script-files.ts";
@@ -55,6 +55,7 @@ async function start(context: Context): Promise<void> {
   const { settings, log } = context;
   const bundledDir = bundledFolder();
   const secret = randomBytes(32);
+  const obfuscator = new Obfuscator(secret);
   const kv = new KvStore({
     ...KV_LIMITS,
     entriesMax: settings.kv_entries,
@@ -71,7 +72,7 @@ async function start(context: Context): Promise<void> {
   const options = {
     log,
     services: brokerServices({ context, kv, cache }),
-    obfuscate: (bytes: Uint8Array) => obfuscate(bytes, secret),
+    obfuscate: (bytes: Uint8Array) => obfuscator.hide(bytes),
     queuedMax: settings.max_queued_calls,
     scriptDir,
     bundledDir,

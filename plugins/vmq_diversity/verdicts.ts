@@ -24,7 +24,7 @@ export interface ClonedTable {
 /** Values of these names are bytes and not text. */
 const BYTES = new Set(["payload", "p_correlation_data", "p_authentication_data"]);
 
-/** What `false` means (lua.md, section 3). */
+/** What `false` means. */
 export function refusal(hook: LuaHook): { error: string } {
   if (hook.startsWith("auth_on_register")) return { error: "invalid_credentials" };
   return { error: hook.startsWith("auth_") || hook === "on_auth_m5" ? "not_authorized" : "error" };

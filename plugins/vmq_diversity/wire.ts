@@ -7,7 +7,7 @@
  * bytes, and with FLAG_PROPERTIES the properties are the next of `objects`. Numbers are little endian.
  */
 
-/** Hooks that scripts may have, by number (lua.md, section 2). */
+/** Hooks that scripts may have, by number. */
 export const LUA_HOOKS = [
   "auth_on_register",
   "auth_on_register_m5",

@@ -1,4 +1,4 @@
-/** vmq_http_pub: publishes what an HTTP request asks for, as the client it names (http.md, section 8). */
+/** vmq_http_pub: publishes what an HTTP request asks for, as the client it names. */
 import {
   type ClientPublishResult,
   definePlugin,

@@ -15,7 +15,7 @@ export interface Publication {
 /** A request that is answered with 400 and this text. */
 export class BadRequest extends Error {}
 
-/** Texts of VerneMQ (http.md, section 8.3). */
+/** What VerneMQ answers. */
 const TEXTS = {
   topic: "Invalid topic",
   qos: "Invalid QoS value. Must be in range 0..2",

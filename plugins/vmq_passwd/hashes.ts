@@ -82,7 +82,7 @@ export async function createPasswordHash(
   return `$7$${iterations}$${salt.toString("base64")}$${hash.toString("base64")}`;
 }
 
-/** SHA-512 over the password's bytes followed by the raw salt, hooks.md section 11. */
+/** SHA-512 over the password's bytes followed by the raw salt, as mosquitto_passwd does. */
 function sha512(password: Buffer, salt: Buffer): Buffer {
   return createHash("sha512").update(password).update(salt).digest();
 }

@@ -81,7 +81,7 @@ export async function createPasswdPlugin(options: PasswdOptions): Promise<Passwd
 
 type Answer = Verdict<never>;
 
-/** hooks.md section 11: an unknown user is the next plugin's affair, a wrong password ends the chain. */
+/** As in VerneMQ: an unknown user is the next plugin's affair, a wrong password ends the chain. */
 function answer(outcome: Outcome): Answer {
   switch (outcome) {
     case "right":

@@ -37,7 +37,7 @@ const PLAIN_NEXT: Answer = { verdict: "next" };
 /** Hooks whose answers carry the list beside `result`, not in `modifiers`. */
 const LIST_HOOKS: ReadonlySet<string> = new Set(["auth_on_subscribe", "on_unsubscribe"]);
 
-/** Takes the body of an answer to a hook that decides (webhooks.md, section 4). */
+/** Takes the body of an answer to a hook that decides. */
 export function readAnswer(hook: ConditionalHook, body: string, isBase64: boolean): Answer {
   // Most answers are one of these, byte for byte.
   if (body === '{"result":"ok"}') return PLAIN_OK;

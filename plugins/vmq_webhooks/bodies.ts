@@ -18,8 +18,7 @@ export interface BodyOptions {
 }
 
 /**
- * Writes one body. Written by hand since each message has one: fields and their order are VerneMQ's
- * (webhooks.md, section 2).
+ * Writes one body. Written by hand since each message has one: fields and their order are VerneMQ's.
  */
 class Writer {
   private readonly options: BodyOptions;

@@ -51,7 +51,7 @@ export interface Purge {
 }
 
 /** How often expired entries are looked for, and how many are looked at in one turn. */
-const SWEEP_MS = 1_000;
+export const CACHE_SWEEP_MS = 1_000;
 const SWEEP_ENTRIES = 2_000;
 
 /**
@@ -170,13 +170,10 @@ export class AnswerCache {
   /** All entries and statistics. */
   clear(): void {
     this.purge({});
-    for (const target of this.targets.values()) {
-      target.hits = 0;
-      target.misses = 0;
-    }
+    this.resetStats();
   }
 
-  /** What is expired goes, some entries at a time. Called every `SWEEP_MS`. */
+  /** What is expired goes, some entries at a time. Called every `CACHE_SWEEP_MS`. */
   sweepSome(): void {
     const now = performance.now();
     this.sweep ??= this.lru?.values() as IterableIterator<Entry> | undefined;
@@ -190,8 +187,6 @@ export class AnswerCache {
     }
   }
 }
-
-export const CACHE_SWEEP_MS = SWEEP_MS;
 
 /** Seconds of `max-age`, as VerneMQ finds it; 0 = not to be kept. */
 export function maxAgeS(cacheControl: string | undefined): number {

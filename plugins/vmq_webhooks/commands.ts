@@ -44,7 +44,7 @@ const OPTIONS: readonly PluginParameter[] = [
   { name: "secret_file", value: "File", help: "key that signs requests" },
 ];
 
-/** `vmq-admin webhooks ...` (webhooks.md, section 1). */
+/** `vmq-admin webhooks ...` */
 export function webhookCommands(
   webhooks: Webhooks,
   cache: AnswerCache,

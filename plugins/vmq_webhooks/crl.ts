@@ -1,5 +1,6 @@
 import type { DetailedPeerCertificate } from "node:tls";
 import { request } from "undici";
+import { errorMessage } from "../../core/plugin-api.ts";
 import { crlUrlsOf, nextUpdateOf } from "./der.ts";
 
 /** VerneMQ's limit for one list. */
@@ -81,7 +82,7 @@ async function fetchList(url: string): Promise<List> {
     const nextUpdateMs = isPem ? undefined : nextUpdateOf(content);
     return { pem, freshUntilMs: freshUntil(nextUpdateMs) };
   } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error);
+    const reason = errorMessage(error);
     throw new Error(`revocation list ${url}: ${reason}`, { cause: error });
   }
 }

@@ -21,7 +21,7 @@ export interface EventLimits {
 }
 
 /** Bytes of all waiting bodies of one endpoint. */
-export const QUEUE_BYTES_MAX = 64 * 1024 * 1024;
+const QUEUE_BYTES_MAX = 64 * 1024 * 1024;
 /** How often a suspended endpoint is looked at. */
 const RETRY_MS = 100;
 

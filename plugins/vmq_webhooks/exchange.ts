@@ -1,7 +1,7 @@
 import { Client, type Dispatcher } from "undici";
 
 /** Longest answer; a payload of 8 MB rewritten in base64 still fits. */
-export const ANSWER_BYTES_MAX = 16 * 1024 * 1024;
+const ANSWER_BYTES_MAX = 16 * 1024 * 1024;
 
 /** Why there is no answer. */
 export type FailureKind =

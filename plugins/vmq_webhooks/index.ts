@@ -1,4 +1,4 @@
-/** vmq_webhooks: HTTP endpoints that decide and observe (webhooks.md). */
+/** vmq_webhooks: HTTP endpoints that decide and observe. */
 import { definePlugin, type PluginContext, withoutPassword } from "../../core/plugin-api.ts";
 import { AnswerCache, CACHE_SWEEP_MS } from "./cache.ts";
 import { webhookCommands } from "./commands.ts";

@@ -34,7 +34,7 @@ export interface WebhookMetrics {
   readonly shared: Counter;
 }
 
-/** Registers every series: the names of VerneMQ, then ours (webhooks.md, section 8). */
+/** Registers every series: the names of VerneMQ, then ours. */
 export function createMetrics({ metrics }: Pick<PluginContext, "metrics">): WebhookMetrics {
   const counter = (name: string): Counter => metrics.counter(`webhooks_${name}`);
   const byHook = new Map<WebhookHook, HookMetrics>();

@@ -1,5 +1,5 @@
 import { readFileSync } from "node:fs";
-import { nearest, type PluginContext } from "../../core/plugin-api.ts";
+import { errorMessage, nearest, type PluginContext } from "../../core/plugin-api.ts";
 import type { BodyOptions } from "./bodies.ts";
 import { WEBHOOKS, type WebhookHook, webhookRow } from "./hooks.ts";
 
@@ -94,7 +94,7 @@ const OWN_HEADERS: ReadonlySet<string> = new Set(
 );
 
 /** Throws an Error naming the header when it cannot be sent. */
-export function checkedHeader(name: string, value: string): [string, string] {
+function checkedHeader(name: string, value: string): [string, string] {
   if (!HEADER_NAME.test(name)) throw new Error(`"${name}" is not a name for a header`);
   if (OWN_HEADERS.has(name.toLowerCase())) throw new Error(`header ${name} cannot be set`);
   if (/[^\t\x20-\x7e\x80-\xff]/.test(value)) {
@@ -144,7 +144,7 @@ function configuredWebhook(context: Context, name: string): WebhookSpec | undefi
     try {
       return make();
     } catch (error) {
-      throw new Error(`${key(option)}: ${error instanceof Error ? error.message : String(error)}`);
+      throw new Error(`${key(option)}: ${errorMessage(error)}`);
     }
   };
   const headers = context.keysBelow(key("header.")).flatMap((full) => {
@@ -176,7 +176,7 @@ function configuredWebhook(context: Context, name: string): WebhookSpec | undefi
 }
 
 /** The key of the signature; of a file its content without the last line break. */
-export function secretOf(
+function secretOf(
   secret: string | undefined,
   file: string | undefined,
   context: Pick<Context, "resolvePath">,

@@ -7,7 +7,7 @@ import {
   type TLSSocket,
 } from "node:tls";
 import { buildConnector } from "undici";
-import type { PluginContext } from "../../core/plugin-api.ts";
+import { errorMessage, type PluginContext } from "../../core/plugin-api.ts";
 import { chainOf, RevocationLists } from "./crl.ts";
 
 /** `vmq_webhooks.*` for https endpoints, read when a pool is made. */
@@ -91,7 +91,7 @@ function contextOf(settings: TlsSettings, crls: readonly string[]): SecureContex
       ...(crls.length === 0 ? {} : { crl: [...crls] }),
     });
   } catch (cause) {
-    const reason = cause instanceof Error ? cause.message : String(cause);
+    const reason = errorMessage(cause);
     throw new Error(
       `vmq_webhooks: cafile, certfile, keyfile or crlfile cannot be used: ${reason}`,
       {

@@ -11,7 +11,7 @@ import {
   type Version,
 } from "../support/raw-client.ts";
 
-/** Checks M-01 to M-15 of the behaviour catalogue: CONNECT. Its parsing errors: connect-errors.test.ts. */
+/** Checks M-01 to M-15: CONNECT. Its parsing errors: connect-errors.test.ts. */
 
 const VERSIONS: readonly Version[] = [3, 4, 5];
 const V3_AND_4: readonly Version[] = [3, 4];

@@ -15,7 +15,7 @@ import {
 } from "../support/raw-client.ts";
 
 /**
- * Checks M-51 to M-56 of spec/mqtt.md: wills. M-55's part across two nodes needs a cluster and is not
+ * Checks M-51 to M-56: wills. M-55's part across two nodes needs a cluster and is not
  * a test of one broker.
  */
 

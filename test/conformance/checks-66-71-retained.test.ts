@@ -6,7 +6,7 @@ import { connectClient, type RawClient, type Version } from "../support/raw-clie
 import { payloads } from "../support/series.ts";
 import { persistent } from "../support/sessions.ts";
 
-/** Checks M-66 to M-71 of spec/mqtt.md: retained messages. */
+/** Checks M-66 to M-71: retained messages. */
 
 const VERSIONS = [3, 4, 5] as const;
 

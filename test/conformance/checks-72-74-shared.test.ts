@@ -6,7 +6,7 @@ import { connectClient, type Packet, type RawClient } from "../support/raw-clien
 import { numbers, payloads, publishSeries } from "../support/series.ts";
 import { persistent } from "../support/sessions.ts";
 
-/** Checks M-72 to M-74 of spec/mqtt.md: shared subscriptions. */
+/** Checks M-72 to M-74: shared subscriptions. */
 
 const FILTER = "$share/group/jobs";
 const VERSIONS = [3, 4, 5] as const;

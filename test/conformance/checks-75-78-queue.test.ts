@@ -7,7 +7,7 @@ import { connectClient, type RawClient, type Version } from "../support/raw-clie
 import { numbers, payloads, publishSeries } from "../support/series.ts";
 import { persistent } from "../support/sessions.ts";
 
-/** Checks M-75 to M-78 of spec/mqtt.md: queue limits, drop policy, restarts and kill -9. */
+/** Checks M-75 to M-78: queue limits, drop policy, restarts and kill -9. */
 
 const VERSIONS = [3, 4, 5] as const;
 

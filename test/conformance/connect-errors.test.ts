@@ -13,7 +13,7 @@ import {
   type Version,
 } from "../support/raw-client.ts";
 
-/** Connection start-up and parsing errors (mqtt.md, sections 2 and 2.1), details to M-05, M-07 and M-11. */
+/** Connection start-up and parsing errors, details to M-05, M-07 and M-11. */
 
 const BAD_UTF8 = Buffer.from([0x61, 0xc0, 0x80]);
 const SURROGATE = Buffer.from([0xed, 0xa0, 0x80]);

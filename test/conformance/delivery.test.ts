@@ -4,7 +4,7 @@ import { connectClient, encodePublish, type Packet, type Version } from "../supp
 import { publishSeries } from "../support/series.ts";
 import { persistent } from "../support/sessions.ts";
 
-/** Delivery QoS, packet identifiers and stray acknowledgements (mqtt.md, section 6). */
+/** Delivery QoS, packet identifiers and stray acknowledgements. */
 
 const VERSIONS: readonly Version[] = [3, 4, 5];
 

@@ -5,7 +5,7 @@ import { pluginWith, recordingPlugin } from "../support/plugins.ts";
 import { connectClient, openClient, type Version } from "../support/raw-client.ts";
 import { persistent } from "../support/sessions.ts";
 
-/** Checks of hooks.md about PUBLISH, SUBSCRIBE, delivery and the events of a session (H-17 … H-33, H-46). */
+/** Checks of PUBLISH, SUBSCRIBE, delivery and the events of a session (H-17 … H-33, H-46). */
 
 const BARE = { acceptAll: false };
 const ABC = [

@@ -11,7 +11,7 @@ import {
 } from "../support/raw-client.ts";
 import { persistent } from "../support/sessions.ts";
 
-/** hooks.md, section 6: every modifier of registration has its full effect. */
+/** Every modifier of registration has its full effect. */
 
 /** A broker that gives these modifiers to clients of user `u`. */
 function brokerWith(ok: RegisterModifiers, settings: Record<string, string> = {}): Promise<Broker> {

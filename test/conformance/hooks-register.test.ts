@@ -10,7 +10,7 @@ import { pluginWith, recordingPlugin } from "../support/plugins.ts";
 import { connectClient, openClient, type Version } from "../support/raw-client.ts";
 import { persistent } from "../support/sessions.ts";
 
-/** Checks of hooks.md about registration, chains of listeners and failing plugins (H-03 … H-16, H-34, H-47, H-48). */
+/** Checks of registration, chains of listeners and failing plugins (H-03 … H-16, H-34, H-47, H-48). */
 
 const ASK = { allow_anonymous: "off" };
 const BARE = { acceptAll: false };

@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 import { startBroker, waitFor, waitOffline } from "../support/broker.ts";
 import { connectClient } from "../support/raw-client.ts";
 
-/** Several sessions with one client id (mqtt.md, section 4.4; a feature of VerneMQ 1.x). */
+/** Several sessions with one client id (a feature of VerneMQ 1.x). */
 
 const ON = { allow_multiple_sessions: "on" };
 const FANOUT = { ...ON, queue_deliver_mode: "fanout" };

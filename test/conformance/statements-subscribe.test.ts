@@ -1,5 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { startBroker, waitGone, waitOffline } from "../support/broker.ts";
+import { pair } from "../support/pair.ts";
 import { pluginWith } from "../support/plugins.ts";
 import {
   connectClient,
@@ -10,9 +11,7 @@ import {
   field,
   packet,
   propertyBlock,
-  type RawClient,
   u16,
-  type Version,
 } from "../support/raw-client.ts";
 import { numbers, payloads, publishSeries } from "../support/series.ts";
 import { persistent } from "../support/sessions.ts";
@@ -24,13 +23,6 @@ import { MALFORMED, PROTOCOL_ERROR, violated } from "../support/violations.ts";
  */
 
 const VERSIONS = [4, 5] as const;
-
-async function pair(version: Version): Promise<{ s: RawClient; p: RawClient }> {
-  const broker = await startBroker();
-  const s = await connectClient(broker, version, { clientId: "s" });
-  const p = await connectClient(broker, version, { clientId: "p" });
-  return { s, p };
-}
 
 describe("SUBSCRIBE payload", () => {
   test.each(VERSIONS)(

@@ -90,7 +90,7 @@ class Player {
   }
 
   async play(step: string, following: string | undefined): Promise<void> {
-    if (step.startsWith("~")) return hourglass(Math.floor(Number(step.slice(1)) / 1000));
+    if (step.startsWith("~")) return this.wait(Number(step.slice(1)));
     if (step.startsWith("=")) return this.expectShares(step);
     const name = step.charAt(0);
     const actor = await this.actor(name);
@@ -114,6 +114,11 @@ class Player {
       default:
         throw new Error(`unknown step ${step}`);
     }
+  }
+
+  /** Told by the broker's own clock, outside of all stages. */
+  private wait(ms: number): Promise<void> {
+    return hourglass(Math.ceil(ms / 1000), this.stage.broker);
   }
 
   /** Nobody has got more than was recorded. */

@@ -27,7 +27,11 @@ export function faultsOf(page: Page, origin: string): string[] {
     if (message.type() === "error" || message.type() === "warning") faults.push(message.text());
   });
   page.on("pageerror", (error) => faults.push(String(error)));
-  page.on("requestfailed", (request) => faults.push(`failed: ${request.url()}`));
+  page.on("requestfailed", (request) => {
+    // A search that the next one made needless is given up by the page itself.
+    if (request.failure()?.errorText === "net::ERR_ABORTED") return;
+    faults.push(`failed: ${request.url()}`);
+  });
   page.on("request", (request) => {
     if (!request.url().startsWith(origin)) faults.push(`asked elsewhere: ${request.url()}`);
   });

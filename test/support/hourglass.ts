@@ -9,17 +9,18 @@ let turned = 0;
  */
 export async function hourglass(seconds = 1, at?: Where): Promise<void> {
   const where = at ?? (await startBroker());
+  // Tests that run beside others have no end of their own.
+  const options = { scope: "file" } as const;
   const topic = `hourglass/${process.pid}/${++turned}`;
-  const watcher = await connectClient(where, 5, { clientId: `${topic} watcher` });
+  const watcher = await connectClient(where, 5, { clientId: `${topic} watcher` }, options);
   await watcher.subscribed(topic);
-  const dying = await connectClient(where, 5, {
-    clientId: `${topic} sand`,
-    properties: { sessionExpiryInterval: seconds + 60 },
-    will: { topic, payload: "", properties: { willDelayInterval: seconds } },
-  });
+  const will = { topic, payload: "", properties: { willDelayInterval: seconds } };
+  const properties = { sessionExpiryInterval: seconds + 60 };
+  const clientId = `${topic} sand`;
+  const dying = await connectClient(where, 5, { clientId, properties, will }, options);
   dying.cut();
   await watcher.expect("publish", { topic }, seconds * 1000 + 5000);
   // Nothing of it is left to be seen.
-  const again = await connectClient(where, 5, { clientId: `${topic} sand` });
+  const again = await connectClient(where, 5, { clientId }, options);
   await Promise.all([again.disconnected(), watcher.disconnected()]);
 }

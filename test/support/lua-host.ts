@@ -5,7 +5,7 @@ import { AuthCache } from "../../plugins/vmq_diversity/auth-cache.ts";
 import { cacheServices, kvServices } from "../../plugins/vmq_diversity/broker-services.ts";
 import { type CallEnd, LuaHost, type Version } from "../../plugins/vmq_diversity/host.ts";
 import { KvStore } from "../../plugins/vmq_diversity/kv.ts";
-import { obfuscate } from "../../plugins/vmq_diversity/libs/obf.ts";
+import { Obfuscator } from "../../plugins/vmq_diversity/libs/obf.ts";
 import { type ClonedValue, plain } from "../../plugins/vmq_diversity/verdicts.ts";
 import { tempDir } from "./broker.ts";
 import { built, ROOT } from "./build.ts";
@@ -42,6 +42,7 @@ export async function startHost(
   const { scope = "file" } = options;
   const folder = options.folder ?? tempDir(scope);
   const secret = randomBytes(32);
+  const obfuscator = new Obfuscator(secret);
   const { logged } = options;
   const log =
     logged === undefined
@@ -52,7 +53,7 @@ export async function startHost(
   const host = new LuaHost({
     log,
     services: { ...kvServices(new KvStore(), log), ...cacheServices(cache) },
-    obfuscate: (bytes) => obfuscate(bytes, secret),
+    obfuscate: (bytes) => obfuscator.hide(bytes),
     queuedMax: options.queuedMax ?? 10_000,
     scriptDir: folder,
     bundledDir: join(ROOT, "lua"),

@@ -14,7 +14,7 @@ const EXPIRES: Parameter = {
   help: "when it ends (UTC), by default never",
 };
 
-/** `vmq-admin api-key ...` (admin-cli.md, section 9). */
+/** `vmq-admin api-key ...` */
 export function apiKeyCommands({ apiKeys }: AdminTarget): Command[] {
   return [
     {

@@ -2,7 +2,7 @@ import type { Command } from "../command.ts";
 import { completionScript } from "../completion.ts";
 import { text } from "../elements.ts";
 
-/** `vmq-admin completion ...`. */
+/** `vmq-admin completion ...` */
 export function completionCommands(): Command[] {
   return ["bash", "zsh"].map((shell) => ({
     path: ["completion", shell],

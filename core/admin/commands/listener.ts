@@ -1,7 +1,7 @@
 import { isIP } from "node:net";
 import { loadConfig } from "../../config/load.ts";
 import type { Config } from "../../config/types.ts";
-import { NautilusError } from "../../errors.ts";
+import { errorMessage, NautilusError } from "../../errors.ts";
 import type { AnyListenerSettings, Listener } from "../../listeners/types.ts";
 import {
   BadCommand,
@@ -108,7 +108,7 @@ const KILL: Parameter = {
   help: "ends its connections and removes the listener",
 };
 
-/** `vmq-admin listener ...` (admin-cli.md, section 7). */
+/** `vmq-admin listener ...` */
 export function listenerCommands(target: AdminTarget): Command[] {
   const { listeners } = target;
   return [
@@ -150,7 +150,7 @@ export function listenerCommands(target: AdminTarget): Command[] {
           await listeners.restart(at(target, call));
           return DONE;
         } catch (error) {
-          return [alert(`can't restart listener due to '${reasonOf(error)}'`)];
+          return [alert(`can't restart listener due to '${errorMessage(error)}'`)];
         }
       },
     },
@@ -191,7 +191,7 @@ async function start(target: AdminTarget, call: Call): Promise<readonly Element[
     return DONE;
   } catch (error) {
     if (error instanceof BadCommand) throw error;
-    return [alert(`can't start listener due to '${reasonOf(error)}'`)];
+    return [alert(`can't start listener due to '${errorMessage(error)}'`)];
   }
 }
 
@@ -236,10 +236,6 @@ function inherited(config: Config): Record<string, string> {
     if (isForAll || /^http_modules?\b/.test(key)) values[key] = text;
   }
   return values;
-}
-
-function reasonOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }
 
 /** All columns, as VerneMQ orders them. */

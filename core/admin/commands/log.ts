@@ -9,7 +9,7 @@ const LEVELS: readonly string[] = [
   "none",
 ];
 
-/** `vmq-admin log ...` (admin-cli.md, section 12). */
+/** `vmq-admin log ...` */
 export function logCommands({ logs }: AdminTarget): Command[] {
   return [
     {

@@ -15,7 +15,7 @@ const LABELS: Readonly<Record<string, string>> = {
   group: "label of a plugin's metric",
 };
 
-/** `vmq-admin metrics ...` (admin-cli.md, section 8). */
+/** `vmq-admin metrics ...` */
 export function metricsCommands(target: AdminTarget): Command[] {
   return [
     {

@@ -1,5 +1,6 @@
-import type { Command, Parameter } from "../command.ts";
+import { type Command, isPositiveInt, type Parameter } from "../command.ts";
 import { alert, DONE, table, text } from "../elements.ts";
+import { isMqtt } from "../listener-control.ts";
 import { aggregate, collectSeries } from "../metrics.ts";
 import type { AdminTarget } from "../target.ts";
 
@@ -12,18 +13,18 @@ const LEAVE_FLAGS: readonly Parameter[] = [
     short: "i",
     value: "Seconds",
     help: "time between lines about the progress",
-    isValid: (value) => /^[1-9]\d*$/.test(value),
+    isValid: isPositiveInt,
   },
   {
     name: "timeout",
     short: "t",
     value: "Seconds",
     help: "how long sessions may take to go",
-    isValid: (value) => /^[1-9]\d*$/.test(value),
+    isValid: isPositiveInt,
   },
 ];
 
-/** `vmq-admin ping`, `version`, `node ...` and `cluster ...` (admin-cli.md, sections 2 and 3). */
+/** `vmq-admin ping`, `version`, `node ...` and `cluster ...` */
 export function nodeCommands(target: AdminTarget): Command[] {
   const { core, listeners, version } = target;
   return [
@@ -39,7 +40,7 @@ export function nodeCommands(target: AdminTarget): Command[] {
       help: "ends all sessions and accepts no new ones; the process stays",
       run: async () => {
         for (const listener of listeners.all()) {
-          if ("mountpoint" in listener.settings) await listeners.stop(listener, false);
+          if (isMqtt(listener.settings)) await listeners.stop(listener, false);
         }
         for (const session of [...core.manager.sessions()]) {
           session.end({ code: 0x8b, reason: "node_stopped", publishWill: true });

@@ -1,4 +1,4 @@
-import { NautilusError } from "../../errors.ts";
+import { errorMessage, NautilusError } from "../../errors.ts";
 import { CONDITIONAL_HOOKS, conditionalHook, type ExplainQuery } from "../../hooks/explain.ts";
 import type { HookName } from "../../hooks/types.ts";
 import {
@@ -74,7 +74,7 @@ const EXPLAIN_ARGS: readonly Parameter[] = [
   { name: "context", value: "JSON", help: "facts that plugins keep with a session" },
 ];
 
-/** `vmq-admin plugin ...` (admin-cli.md, section 6). */
+/** `vmq-admin plugin ...` */
 export function pluginCommands(target: AdminTarget): Command[] {
   const { plugins } = target.broker;
   return [
@@ -218,7 +218,7 @@ function reasonOf(error: unknown): string {
     if (error.code === "PLUGIN_ALREADY_ENABLED") return "already_enabled";
     return error.message;
   }
-  return error instanceof Error ? error.message : String(error);
+  return errorMessage(error);
 }
 
 function queryOf({ args }: Call): ExplainQuery {

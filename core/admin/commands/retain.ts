@@ -26,7 +26,7 @@ const wildcards: SpecialFilter = (field, value) =>
     ? (cell) => typeof cell === "string" && matches(value, cell)
     : undefined;
 
-/** `vmq-admin retain ...` (admin-cli.md, section 5). */
+/** `vmq-admin retain ...` */
 export function retainCommands({ core }: AdminTarget): Command[] {
   const { retained } = core.router;
   return [

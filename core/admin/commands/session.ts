@@ -26,7 +26,7 @@ const CLEANUP: Parameter = {
   help: "removes subscriptions and stored messages, too",
 };
 
-/** `vmq-admin session ...` (admin-cli.md, section 4). */
+/** `vmq-admin session ...` */
 export function sessionCommands(target: AdminTarget): Command[] {
   const { core, broker } = target;
   const disconnect = (call: Call, clientId: string): void => {

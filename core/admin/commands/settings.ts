@@ -18,7 +18,7 @@ const NODE_FLAGS: readonly Parameter[] = [
   { name: "all", short: "a", help: "on all nodes of the cluster" },
 ];
 
-/** `set`, `show`, `describe` and `config ...` (admin-cli.md, section 13). */
+/** `set`, `show`, `describe` and `config ...` */
 export function settingCommands(target: AdminTarget): Command[] {
   const { config, core } = target;
   return [

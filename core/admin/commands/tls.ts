@@ -1,5 +1,6 @@
 import { X509Certificate } from "node:crypto";
 import { readFile } from "node:fs/promises";
+import { errorMessage } from "../../errors.ts";
 import { type Command, flagInt, isInt } from "../command.ts";
 import { type Cell, DONE, table, text } from "../elements.ts";
 import type { AdminTarget } from "../target.ts";
@@ -14,7 +15,7 @@ interface Certificate {
   readonly fault: string;
 }
 
-/** `vmq-admin tls ...` (admin-cli.md, section 11). */
+/** `vmq-admin tls ...` */
 export function tlsCommands(target: AdminTarget): Command[] {
   return [
     {
@@ -87,7 +88,7 @@ function certificates({ listeners }: AdminTarget): Promise<Certificate[]> {
       try {
         return { file, cert: new X509Certificate(await readFile(file)), fault: "" };
       } catch (error) {
-        const fault = error instanceof Error ? error.message : String(error);
+        const fault = errorMessage(error);
         return { file, cert: undefined, fault };
       }
     }),

@@ -6,7 +6,7 @@ import { Trace } from "../trace.ts";
 /** More of a payload is no use on a terminal. */
 const PAYLOAD_MAX = 65_536;
 
-/** `vmq-admin trace ...` (admin-cli.md, section 10). */
+/** `vmq-admin trace ...` */
 export function traceCommands({ core }: AdminTarget): Command[] {
   let running: Trace | undefined;
   return [

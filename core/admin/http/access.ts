@@ -34,7 +34,7 @@ export class WrongKeys extends RateLimiter {
   }
 }
 
-/** The access rule of one module: `noauth`, or a key of its scope (http.md, section 2). */
+/** The access rule of one module: `noauth`, or a key of its scope. */
 export function accessGuard(
   mode: "noauth" | "apikey",
   scope: string,

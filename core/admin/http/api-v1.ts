@@ -17,7 +17,7 @@ export interface CommandSource {
 
 const PREFIX = "/api/v1";
 
-/** First words that mean another one (http.md, section 6). */
+/** First words that mean another one. */
 const ALIASES: Readonly<Record<string, readonly [word: string, alone: string]>> = {
   sessions: ["session", "show"],
   listeners: ["listener", "show"],

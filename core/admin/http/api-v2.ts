@@ -12,7 +12,7 @@ export const CORS_HEADERS: Readonly<Record<string, string>> = {
   "access-control-allow-origin": "*",
 };
 
-/** `vmq_http_v2_api`: one client, found without a search (http.md, section 7). */
+/** `vmq_http_v2_api`: one client, found without a search. */
 export function apiV2Module(manager: SessionManager): HttpModule {
   return {
     name: "vmq_http_v2_api",

@@ -9,7 +9,7 @@ export interface HealthSources {
   listeners(): readonly ListenerState[];
 }
 
-/** `vmq_health_http`: `/health` and below, with any method (http.md, section 4). */
+/** `vmq_health_http`: `/health` and below, with any method. */
 export function healthModule({ cluster, listeners }: HealthSources): HttpModule {
   const notRunning = (): string[] => {
     const types = listeners()

@@ -1,6 +1,7 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Cluster } from "../../cluster/types.ts";
 import type { Config } from "../../config/types.ts";
+import { errorMessage } from "../../errors.ts";
 import type { PluginManager } from "../../hooks/plugin-manager.ts";
 import { createHttpListener } from "../../listeners/listener.ts";
 import type { HttpListenerSettings, Listener, Peer } from "../../listeners/types.ts";
@@ -94,7 +95,7 @@ export class HttpService {
   pluginsChanged(): void {
     const all = this.parts.listeners().map((listener) => this.prepare(listener));
     void Promise.all(all).catch((failure: unknown) => {
-      const cause = failure instanceof Error ? failure.message : String(failure);
+      const cause = errorMessage(failure);
       this.parts.log.error("HTTP modules could not be put in place", { cause });
     });
   }

@@ -42,8 +42,7 @@ const SECURITY_HEADERS = {
 };
 
 /**
- * `vmq_status_http`: the page and its assets are open, what they show has the module's access control
- * (http.md, section 5).
+ * `vmq_status_http`: the page and its assets are open, what they show has the module's access control.
  */
 export function statusModule(sources: StatusSources): HttpModule {
   const assets = readAssets();

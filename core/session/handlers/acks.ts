@@ -65,7 +65,7 @@ function puback(session: Session, packetId: number): void {
   if (session.out.queue.hasWaiting) session.out.pump();
 }
 
-/** An unknown id is answered, not a reason to close. Differs from VerneMQ (W-11 e). */
+/** Differs from VerneMQ: an unknown id is answered, not a reason to close. */
 function pubrec(session: Session, packetId: number, code: number): void {
   const { out } = session;
   const delivery = out.inflight.get(packetId);

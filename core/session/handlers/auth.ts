@@ -124,7 +124,7 @@ function step(session: Session, auth: EnhancedAuth, result: AuthOutcome): void {
     return;
   }
   if (session.phase !== AUTHENTICATING) return;
-  // Differs from VerneMQ: a refusal before CONNACK is a CONNACK (W-38).
+  // Differs from VerneMQ: a refusal before CONNACK is a CONNACK.
   if (result.kind === "refused") session.refuse(result.code, result.properties);
   else auth.proceed?.(result.properties);
 }

@@ -33,9 +33,8 @@ interface Progress {
 }
 
 /**
- * CONNECT, in the order of mqtt.md section 2.3: enhanced authentication, client id, register hooks,
- * will, takeover, CONNACK. Differs from VerneMQ: the will is checked before anything of a running
- * session is touched (W-03).
+ * CONNECT, in VerneMQ's order: enhanced authentication, client id, register hooks, will, takeover,
+ * CONNACK. Differs from VerneMQ: the will is checked before anything of a running session is touched.
  */
 export function handleConnect(session: Session, buffer: Buffer, body: number, end: number): void {
   const packet = decodeConnect(buffer, body, end);
@@ -370,7 +369,7 @@ function finish(session: Session, progress: Progress): void {
   });
 }
 
-/** Seconds the state is kept after the connection; 0 = not at all (mqtt.md, section 4.3). */
+/** Seconds the state is kept after the connection; 0 = not at all. */
 function sessionExpiry(session: Session, requested: number): number {
   const { settings } = session;
   const isKept = settings.cleanupOnDisconnect === false;
@@ -395,7 +394,7 @@ function sendWindow(session: Session, packet: ConnectPacket): number {
   );
 }
 
-/** Differs from VerneMQ: every limit that is enforced is announced, and the other way round (W-05). */
+/** Differs from VerneMQ: every limit that is enforced is announced, and the other way round. */
 function announce(session: Session, connack: Properties): void {
   const { settings } = session;
   if (settings.topicAliasMaxClient > 0) connack.topicAliasMaximum = settings.topicAliasMaxClient;

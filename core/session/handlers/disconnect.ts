@@ -2,7 +2,7 @@ import type { DisconnectPacket } from "../../mqtt/packets.ts";
 import { protocolError, reasonName } from "../../mqtt/reason-codes.ts";
 import type { Session } from "../session.ts";
 
-/** DISCONNECT from a client: no will after 0x00, will after any other code (mqtt.md, section 9). */
+/** DISCONNECT from a client: no will after 0x00, will after any other code. */
 export function handleDisconnect(session: Session, packet: DisconnectPacket): void {
   const received = session.core.counters.disconnectReceived;
   const by = session.version === 5 ? received.v5 : received.v4;

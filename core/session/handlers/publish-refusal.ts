@@ -8,7 +8,7 @@ import type { Session } from "../session.ts";
 /** Marks the packet id of a QoS 2 PUBLISH where id and QoS travel as one number (0 = QoS 0). */
 export const QOS2 = 0x10000;
 
-/** What a client gets for a publish that is not allowed (mqtt.md, section 7.2). */
+/** What a client gets for a publish that is not allowed. */
 export function refuse(session: Session, route: Route, answer: number, why: HookError): void {
   const { core, settings } = session;
   core.counters.publishAuthError[session.versionIndex]++;

@@ -54,8 +54,8 @@ export class AskedPublish {
 
 /**
  * PUBLISH from a client: parse, `$` check, alias, authorisation, retain, routing, acknowledgement,
- * on_publish, rate limit (mqtt.md, section 7). Synchronous unless a hook answers later. False: it must not
- * overtake others that are under way, and is to be read again after them.
+ * on_publish, rate limit. Synchronous unless a hook answers later. False: it must not overtake others
+ * that are under way, and is to be read again after them.
  */
 export function handlePublish(
   session: Session,
@@ -150,7 +150,7 @@ export function handlePublish(
   if (alias !== 0 && topicBytes !== 0) checkAlias(session, alias);
 
   if (route.isReserved) {
-    // Differs from VerneMQ, which never acknowledges (W-12).
+    // Differs from VerneMQ, which never acknowledges.
     acknowledge(session, qos === 2 ? packetId | QOS2 : packetId, isV5 ? 0x90 : 0);
     return true;
   }
@@ -228,7 +228,7 @@ function routeOf(session: Session, buffer: Buffer, start: number, end: number): 
   return route;
 }
 
-/** Differs from VerneMQ, which answers unknown aliases with an error code and goes on (W-17). */
+/** Differs from VerneMQ, which answers unknown aliases with an error code and goes on. */
 function routeOfAlias(session: Session, alias: number): Route {
   if (session.version < 5) throw malformed("empty topic", "MQTT-4.7.3-1");
   if (alias === 0) throw protocolError("empty topic without alias", "MQTT-3.3.2-8");

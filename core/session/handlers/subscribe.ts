@@ -27,7 +27,7 @@ const RETAIN_HANDLING = ["send_retain", "send_if_new_sub", "dont_send"] as const
 
 /**
  * SUBSCRIBE: auth_on_subscribe once for the whole packet, limits, routing and store, then SUBACK, then
- * retained messages (mqtt.md, section 10).
+ * retained messages.
  */
 export function handleSubscribe(session: Session, packet: SubscribePacket): void {
   const { core } = session;

@@ -8,7 +8,7 @@ import type { Session } from "../session.ts";
 import type { Subscriber } from "../subscriber.ts";
 import { ackProperties } from "./subscribe.ts";
 
-/** UNSUBSCRIBE: on_unsubscribe may rewrite the filters, never refuse (mqtt.md, section 10.2). */
+/** UNSUBSCRIBE: on_unsubscribe may rewrite the filters, never refuse. */
 export function handleUnsubscribe(session: Session, packet: UnsubscribePacket): void {
   const { core } = session;
   core.counters.unsubscribeReceived[session.versionIndex]++;

@@ -1,6 +1,6 @@
 import { readdir } from "node:fs/promises";
 import { ClassicLevel } from "classic-level";
-import { NautilusError } from "../../errors.ts";
+import { errorMessage, NautilusError } from "../../errors.ts";
 import type { EncodedBatch } from "./batch.ts";
 import { type KeyRange, keyAfter } from "./keys.ts";
 
@@ -83,7 +83,7 @@ export class Database {
     const cause = causeOf(error);
     if (codeOf(cause) === "LEVEL_LOCKED")
       return new NautilusError("STORE_LOCKED", { folder }, error);
-    return new NautilusError("STORE_OPEN", { folder, reason: messageOf(cause) }, error);
+    return new NautilusError("STORE_OPEN", { folder, reason: errorMessage(cause) }, error);
   }
 
   async close(): Promise<void> {
@@ -106,7 +106,7 @@ export class Database {
     } catch (error) {
       // What LevelDB has in its log is now uncertain; opening it again makes it certain.
       this.#needsReopen = true;
-      const reason = messageOf(causeOf(error));
+      const reason = errorMessage(causeOf(error));
       throw new NautilusError("STORE_WRITE", { folder: this.#options.folder, reason }, error);
     }
   }
@@ -210,7 +210,7 @@ async function isHeadless(folder: string): Promise<boolean> {
 function isRepairable(error: unknown): boolean {
   const cause = causeOf(error);
   if (codeOf(cause) === "LEVEL_CORRUPTION") return true;
-  return codeOf(cause) === "LEVEL_IO_ERROR" && messageOf(cause).includes("No such file");
+  return codeOf(cause) === "LEVEL_IO_ERROR" && errorMessage(cause).includes("No such file");
 }
 
 /** abstract-level wraps what LevelDB says. */
@@ -221,8 +221,4 @@ function causeOf(error: unknown): unknown {
 function codeOf(error: unknown): string | undefined {
   if (!(error instanceof Error) || !("code" in error)) return undefined;
   return typeof error.code === "string" ? error.code : undefined;
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

@@ -1,18 +1,8 @@
 /** `auth_cache`: hands ACLs of clients to the broker's thread, which then decides without any script. */
 import type { CacheInsert, CacheMatch } from "../acl-rule.ts";
-import {
-  type LibraryHost,
-  type LuaCall,
-  LuaError,
-  type LuaLibrary,
-  type LuaResult,
-  type LuaValue,
-} from "../worker/library.ts";
-import { aclOf } from "./acl.ts";
+import type { LibraryHost, LuaCall, LuaLibrary, LuaResult, LuaValue } from "../worker/library.ts";
+import { AclTexts } from "./acl-text.ts";
 import { bytesOf, numberOf, stringOf } from "./arguments.ts";
-
-/** Text of one list. Distinct texts are kept once each, however many clients have them. */
-const ACL_CHARS_MAX = 1024 * 1024;
 
 /** What the service answers about a change, see `AuthCache.matchPublish`. */
 interface ChangeSeen {
@@ -21,20 +11,23 @@ interface ChangeSeen {
 
 /** Makes VerneMQ's `insert`, `match_publish` and `match_subscribe`. */
 export function authCacheLibrary(host: LibraryHost): LuaLibrary {
+  const texts = new AclTexts();
+
   async function match(call: LuaCall, service: string, asked: CacheMatch): Promise<LuaResult> {
     const answer = await host.ask(`auth_cache.${service}`, asked, call);
     return typeof answer === "object" ? changeToLua(answer) : (answer as boolean);
   }
 
   return {
-    insert: (call, mountpoint, clientId, username, publish, subscribe) => {
+    // The last one is our own: what of a wrong type is an error, for scripts that read a database.
+    insert: (call, mountpoint, clientId, username, publish, subscribe, strict) => {
       const where = "auth_cache.insert";
       const entry: CacheInsert = {
         mountpoint: stringOf(mountpoint, `${where}: the mountpoint`),
         clientId: stringOf(clientId, `${where}: the client id`),
         username: stringOf(username, `${where}: the user name`),
-        publish: aclText(publish, "publish_acl"),
-        subscribe: aclText(subscribe, "subscribe_acl"),
+        publish: texts.of(publish, "publish_acl", strict === true),
+        subscribe: texts.of(subscribe, "subscribe_acl", strict === true),
       };
       host.tell(where, entry, call);
       return true;
@@ -53,12 +46,6 @@ export function authCacheLibrary(host: LibraryHost): LuaLibrary {
         askedOf("match_subscribe", [mountpoint, clientId, filter, qos]),
       ),
   };
-}
-
-function aclText(value: LuaValue, kind: "publish_acl" | "subscribe_acl"): string {
-  const text = JSON.stringify(aclOf(value, kind));
-  if (text.length <= ACL_CHARS_MAX) return text;
-  throw new LuaError(`auth_cache.insert: ${kind} is longer than ${ACL_CHARS_MAX} characters`);
 }
 
 function askedOf(name: string, args: readonly LuaValue[]): CacheMatch {

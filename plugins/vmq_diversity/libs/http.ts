@@ -27,7 +27,7 @@ interface HttpPool {
   lastError: string | undefined;
 }
 
-/** HTTP requests (lua.md, section 4.4). Redirects are not followed. */
+/** HTTP requests. Redirects are not followed. */
 export const http: LibraryFactory = (host) => {
   const pools = new Pools<HttpPool>("http");
 

@@ -13,7 +13,7 @@ import { cockroachdb, postgres } from "./postgres.ts";
 import { redis } from "./redis.ts";
 import { log, obf, vmqApi } from "./small.ts";
 
-/** Global tables of every state by name (lua.md, section 4). */
+/** Global tables of every state by name. */
 export const LIBRARIES: Readonly<Record<string, LibraryFactory>> = {
   auth_cache: authCacheLibrary,
   bcrypt: bcryptLibrary,

@@ -30,7 +30,7 @@ const READ_PREFERENCES: readonly ReadPreferenceMode[] = [
   "nearest",
 ];
 
-/** MongoDB (lua.md, section 4.2). */
+/** `mongodb.*` */
 export const mongodb: LibraryFactory = (host) => {
   const pools = new Pools<MongoPool>("mongodb");
   const readPreference =

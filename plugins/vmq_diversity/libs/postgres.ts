@@ -1,117 +1,53 @@
-import { createHash } from "node:crypto";
 import { connect } from "node:net";
-import type { Client, QueryResult } from "pg";
-import { type LibraryFactory, type LuaResult, textOf } from "../worker/library.ts";
+import { type LibraryFactory, textOf } from "../worker/library.ts";
 import { type Driver, Pool, Pools, reasonOf } from "./pool.ts";
 import { PoolConfig } from "./pool-config.ts";
+import { PostgresSession, StatementNames } from "./postgres-session.ts";
+import { type DriverTypes, type Parser, parserOf } from "./postgres-types.ts";
 import { parametersOf } from "./sql-values.ts";
 
 const CONNECT_MS = 5_000;
-/** Statements that stay prepared on each connection; further ones are sent as text. */
-const PREPARED_MAX = 200;
 
-/** Numbers of types (pg_type.dat) whose values a script gets otherwise than as the server's text. */
-const INT8 = 20;
-const NUMERIC = 1700;
-const TIMESTAMP = 1114;
-const TIMESTAMPTZ = 1184;
-/** bool, bytea, int2, int4, oid, float4, float8: the driver's own. */
-const BY_DRIVER = new Set([16, 17, 21, 23, 26, 700, 701]);
-/** Types of arrays, with the type of their elements. */
-const ARRAYS: Readonly<Record<number, number>> = {
-  // bool, bytea, char, name, int2, int4, int8, oid, float4, float8, numeric
-  ...{ 1000: 16, 1001: 17, 1002: 18, 1003: 19, 1005: 21, 1007: 23, 1016: INT8 },
-  ...{ 1028: 26, 1021: 700, 1022: 701, 1231: NUMERIC },
-  // text, bpchar, varchar, uuid, json, jsonb, inet, cidr
-  ...{ 1009: 25, 1014: 1042, 1015: 1043, 2951: 2950, 199: 114, 3807: 3802, 1041: 869, 651: 650 },
-  // date, time, timetz, interval, timestamp, timestamptz
-  ...{ 1182: 1082, 1183: 1083, 1270: 1266, 1187: 1186, 1115: TIMESTAMP, 1185: TIMESTAMPTZ },
-};
-
-/** What the driver has beside its declared types. */
-interface Types {
-  getTypeParser(oid: number, format: "text"): Parser;
-  readonly arrayParser: { create(text: string, element: Parser): { parse(): unknown } };
-}
-interface Inner {
-  readonly processID: number;
-  readonly secretKey: number;
-  readonly connection: {
-    readonly stream: { destroy(): void };
-    readonly parsedStatements: Record<string, string>;
-    on(event: "parameterStatus", told: (status: ParameterStatus) => void): void;
-  };
-}
 interface ParameterStatus {
   readonly parameterName: string;
   readonly parameterValue: string;
 }
-const innerOf = (client: Client): Inner => client as unknown as Inner;
-
-type Parser = (text: string) => unknown;
-
-/** How a value of a type becomes one of Lua; what is not named here stays text. */
-function parserOf(types: Types, oid: number): Parser {
-  if (BY_DRIVER.has(oid)) return types.getTypeParser(oid, "text");
-  if (oid === INT8) return integerOf;
-  if (oid === NUMERIC) return Number;
-  if (oid === TIMESTAMP || oid === TIMESTAMPTZ) return isoTime;
-  const element = ARRAYS[oid];
-  if (element === undefined) return (text) => text;
-  const parse = parserOf(types, element);
-  return (text) => types.arrayParser.create(text, parse).parse();
-}
-
-function integerOf(text: string): number | bigint {
-  const value = Number(text);
-  return Number.isSafeInteger(value) ? value : BigInt(text);
-}
-
-/** `2026-01-02 03:04:05.6+00` as ISO 8601 has it. */
-export function isoTime(text: string): string {
-  return text.replace(" ", "T").replace(/([+-]\d\d)$/, "$1:00");
-}
 
 /** SQL states with which the server says that the connection is no good (PostgreSQL, appendix A). */
 const LOST_STATES = /^(08|57P|25P03|53300)/;
-/**
- * The server does not know a prepared statement as this connection does: a table was altered, or a proxy gave
- * it another server connection (PostgreSQL, appendix A: invalid and duplicate statement name, changed plan).
- */
-const STALE_STATES: readonly unknown[] = ["26000", "42P05", "0A000"];
-
 interface Options {
   readonly host: string;
   readonly port: number;
 }
 
-function driverOf(options: Options): Driver<Client> {
+function driverOf(options: Options): Driver<PostgresSession> {
   return {
     connect: async (lost) => {
       const { default: pg } = await import("pg");
       const known = new Map<number, Parser>();
-      const getTypeParser = (oid: number): Parser => {
+      const knownParserOf = (oid: number): Parser => {
         let parser = known.get(oid);
         if (parser === undefined) {
-          parser = parserOf(pg.types as unknown as Types, oid);
+          parser = parserOf(pg.types as unknown as DriverTypes, oid);
           known.set(oid, parser);
         }
         return parser;
       };
-      const client = new pg.Client({ ...options, types: { getTypeParser } });
+      const client = new pg.Client(options);
       client.on("error", lost);
       client.on("end", lost);
       let isIso = true;
-      innerOf(client).connection.on("parameterStatus", ({ parameterName, parameterValue }) => {
-        if (parameterName === "DateStyle") isIso = parameterValue.startsWith("ISO");
+      const session = new PostgresSession(client, knownParserOf);
+      session.connection.on("parameterStatus", (told: ParameterStatus) => {
+        if (told.parameterName === "DateStyle") isIso = told.parameterValue.startsWith("ISO");
       });
       await client.connect();
       if (!isIso) await client.query("SET datestyle = ISO");
-      return client;
+      return session;
     },
     // A query may still run on it: the socket is closed, not the conversation.
-    close: (client) => innerOf(client).connection.stream.destroy(),
-    cancel: (client) => cancelQuery(options, innerOf(client)),
+    close: (session) => session.connection.stream.destroy(),
+    cancel: (session) => cancelQuery(options, session.key),
     isLost: (error) => {
       const { code, severity } = error as { code?: string; severity?: string };
       // Without a severity the driver, not the server, speaks.
@@ -124,7 +60,10 @@ function driverOf(options: Options): Driver<Client> {
  * Asks the server to end the query of a connection, or it would go on for nobody: a request on a connection
  * of its own that nobody answers (PostgreSQL, 55.2.8 Canceling Requests in Progress).
  */
-function cancelQuery({ host, port }: Options, { processID, secretKey }: Inner): void {
+function cancelQuery(
+  { host, port }: Options,
+  { processID, secretKey }: PostgresSession["key"],
+): void {
   const request = Buffer.alloc(16);
   [16, 80_877_102, processID, secretKey].forEach((field, at) => {
     request.writeInt32BE(field, at * 4);
@@ -135,33 +74,11 @@ function cancelQuery({ host, port }: Options, { processID, secretKey }: Inner): 
   socket.end(request);
 }
 
-/** Runs a statement by its name; one that the server knows otherwise is run once more without. */
-async function runNamed(
-  client: Client,
-  query: { name: string; text: string; values: unknown[] },
-): Promise<QueryResult> {
-  try {
-    return await client.query(query);
-  } catch (error) {
-    if (!STALE_STATES.includes((error as { code?: unknown }).code)) throw error;
-    delete innerOf(client).connection.parsedStatements[query.name];
-    await client.query(`DEALLOCATE "${query.name}"`).catch(() => undefined);
-    return client.query({ text: query.text, values: query.values });
-  }
-}
-
 /** PostgreSQL, and CockroachDB, which speaks its protocol (lua.md, section 4.1). */
 function library(provider: "postgres" | "cockroachdb"): LibraryFactory {
   return (host) => {
-    const pools = new Pools<Pool<Client>>(provider);
-    const names = new Map<string, string>();
-    const nameOf = (sql: string): string | undefined => {
-      const known = names.get(sql);
-      if (known !== undefined || names.size >= PREPARED_MAX) return known;
-      const name = createHash("sha1").update(sql).digest("hex");
-      names.set(sql, name);
-      return name;
-    };
+    const pools = new Pools<Pool<PostgresSession>>(provider);
+    const names = new StatementNames();
     return {
       ensure_pool: (call, given) => {
         const config = new PoolConfig(provider, given, host, call);
@@ -189,13 +106,9 @@ function library(provider: "postgres" | "cockroachdb"): LibraryFactory {
         const pool = pools.get(textOf(poolId, `${provider}.execute: pool`));
         const text = textOf(statement, `${provider}.execute: SQL`);
         const values = parametersOf(args, `${provider}.execute`);
-        const name = nameOf(text);
+        const name = names.of(text);
         try {
-          const run = (client: Client): Promise<QueryResult> =>
-            name === undefined
-              ? client.query({ text, values })
-              : runNamed(client, { name, text, values });
-          return answerOf(await pool.use(call, run));
+          return await pool.use(call, (session) => session.run(text, values, name));
         } catch (error) {
           if (!(error instanceof Error) || !("severity" in error)) throw error;
           host.log("error", `${provider}.execute failed`, { cause: reasonOf(error) }, call);
@@ -206,13 +119,6 @@ function library(provider: "postgres" | "cockroachdb"): LibraryFactory {
         String(host.settings.get(`vmq_diversity.${provider}.password_hash_method`)),
     };
   };
-}
-
-/** Rows; true, or false when no row was changed. */
-function answerOf({ command, rows, fields, rowCount }: QueryResult): LuaResult {
-  if (fields.length > 0) return rows as LuaResult[];
-  const isChange = command === "INSERT" || command === "UPDATE" || command === "DELETE";
-  return isChange ? (rowCount ?? 0) > 0 : true;
 }
 
 export const postgres = library("postgres");

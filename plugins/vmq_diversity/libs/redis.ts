@@ -49,7 +49,7 @@ function isReply(error: unknown): boolean {
   return error instanceof Error && error.name === "ReplyError";
 }
 
-/** Redis (lua.md, section 4.3). */
+/** `redis.*` */
 export const redis: LibraryFactory = (host) => {
   const pools = new Pools<Pool<Redis>>("redis");
   return {

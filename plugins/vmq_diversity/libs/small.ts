@@ -7,7 +7,7 @@ import {
   textOf,
   typeNameOf,
 } from "../worker/library.ts";
-import { obfuscate, reveal } from "./obf.ts";
+import { Obfuscator } from "./obf.ts";
 
 /** Longest line of a script in the log; what is behind it is cut. */
 const LINE_CHARS_MAX = 8192;
@@ -34,15 +34,17 @@ export const log: LibraryFactory = (host) => {
 };
 
 /** Passwords of clients arrive encrypted, so that no script writes them somewhere by accident. */
-export const obf: LibraryFactory = (host) => ({
-  encrypt: (_, text) => obfuscate(stringOf(text, "obf.encrypt"), host.secret),
-  decrypt: (_, text) => {
-    const clear = reveal(stringOf(text, "obf.decrypt"), host.secret);
-    if (clear === undefined)
+export const obf: LibraryFactory = ({ secret }) => {
+  const obfuscator = new Obfuscator(secret);
+  return {
+    encrypt: (_, text) => obfuscator.hide(stringOf(text, "obf.encrypt")),
+    decrypt: (_, text) => {
+      const clear = obfuscator.reveal(stringOf(text, "obf.decrypt"));
+      if (clear !== undefined) return clear;
       throw new LuaError("obf.decrypt: this was not encrypted by this broker");
-    return clear;
-  },
-});
+    },
+  };
+};
 
 function stringOf(value: LuaValue, name: string): Buffer {
   if (Buffer.isBuffer(value)) return value;

@@ -57,6 +57,8 @@ interface LuaExports {
 export interface LuaApi extends LuaExports {
   /** The memory as it is now: a view becomes stale when it grows. */
   readonly memory: Uint8Array;
+  /** All exports of the module as they are. */
+  readonly exports: Readonly<Record<string, unknown>>;
   /** Makes a C function; `signature` as Emscripten writes it, such as "ii". */
   addFunction(call: (...args: number[]) => number | undefined, signature: string): Pointer;
 }
@@ -94,7 +96,11 @@ export async function loadLua(): Promise<LuaApi> {
   try {
     const { module } = await new LuaFactory().getLuaModule();
     if (exported === undefined) throw new Error("the Lua module was not instantiated");
-    const api = Object.create(exported) as LuaExports & { addFunction: LuaApi["addFunction"] };
+    const api = Object.create(exported) as LuaExports & {
+      addFunction: LuaApi["addFunction"];
+      exports: object;
+    };
+    api.exports = exported;
     Object.defineProperty(api, "memory", { get: () => module.HEAPU8 });
     api.addFunction = (call, signature) => module.addFunction(call, signature);
     return api as unknown as LuaApi;

@@ -1,4 +1,5 @@
 import { isPromise } from "node:util/types";
+import { Allocator } from "./allocator.ts";
 import {
   type LuaCall,
   LuaError,
@@ -38,10 +39,8 @@ export class LuaRuntime {
   readonly hostFunction: Pointer;
   readonly internal: Pointer;
   readonly hook: Pointer;
-  readonly allocator: Pointer;
+  readonly allocator: Allocator;
   private readonly continuation: Pointer;
-  private readonly usedBytes: number[] = [];
-  private readonly freeSlots: number[] = [];
   readonly log: (level: string, message: string, call: LuaCall | undefined) => void;
 
   constructor(
@@ -58,48 +57,11 @@ export class LuaRuntime {
     this.limits = options.limits;
     this.libraries = options.libraries;
     this.log = options.log;
-    this.allocator = api.addFunction(
-      (slot, at, oldSize, newSize) =>
-        this.allocate(slot as number, at as number, oldSize as number, newSize as number),
-      "iiiii",
-    );
+    this.allocator = new Allocator(api, options.limits.memoryBytes);
     this.hook = api.addFunction((L) => this.count(L as number), "vii");
     this.hostFunction = api.addFunction((L) => this.callLibrary(L as number), "ii");
     this.internal = api.addFunction((L) => this.callInternal(L as number), "ii");
     this.continuation = api.addFunction((L) => this.goOn(L as number), "iiii");
-  }
-
-  /** Memory of one state is counted in a slot of its own. */
-  takeSlot(): number {
-    const slot = this.freeSlots.pop() ?? this.usedBytes.length;
-    this.usedBytes[slot] = 0;
-    return slot;
-  }
-
-  giveSlot(slot: number): void {
-    this.freeSlots.push(slot);
-  }
-
-  bytesOf(slot: number): number {
-    return this.usedBytes[slot] ?? 0;
-  }
-
-  private allocate(slot: number, at: Pointer, oldSize: number, newSize: number): Pointer {
-    const { api, usedBytes } = this;
-    if (newSize === 0) {
-      if (at !== 0) {
-        (usedBytes[slot] as number) -= oldSize;
-        api.free(at);
-      }
-      return 0;
-    }
-    // For a new block `oldSize` says what it is for.
-    const grows = at === 0 ? newSize : newSize - oldSize;
-    const used = (usedBytes[slot] as number) + grows;
-    if (grows > 0 && used > this.limits.memoryBytes) return 0;
-    const given = api.realloc(at, newSize);
-    if (given !== 0) usedBytes[slot] = used;
-    return given;
   }
 
   /** Called every COUNT instructions of any thread of the running state. */

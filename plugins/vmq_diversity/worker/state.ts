@@ -64,7 +64,8 @@ export class LuaState {
   private isClosed = false;
   private readonly runtime: LuaRuntime;
   private readonly L: Pointer;
-  private readonly slot: number;
+  /** Of its memory. */
+  private readonly account: Pointer;
   private readonly results: Pointer;
   private readonly refs: Readonly<
     Record<"compile" | "begin" | "invoke" | "restore" | "base", bigint>
@@ -80,8 +81,8 @@ export class LuaState {
     this.runtime = runtime;
     this.script = script;
     this.call = call;
-    this.slot = runtime.takeSlot();
-    this.L = api.lua_newstate(runtime.allocator, this.slot);
+    this.account = runtime.allocator.open();
+    this.L = api.lua_newstate(runtime.allocator.function, this.account);
     if (this.L === 0) throw new LuaError("no memory for another state");
     this.results = api.malloc(4);
     const { L } = this;
@@ -127,7 +128,7 @@ export class LuaState {
   }
 
   get memoryBytes(): number {
-    return this.runtime.bytesOf(this.slot);
+    return this.runtime.allocator.bytesOf(this.account);
   }
 
   private addLibraries(): void {
@@ -363,6 +364,6 @@ export class LuaState {
     const { api } = this.runtime;
     api.lua_close(this.L);
     api.free(this.results);
-    this.runtime.giveSlot(this.slot);
+    this.runtime.allocator.close(this.account);
   }
 }

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import type { Broker } from "../../../core/broker-types.ts";
 import { definePlugin } from "../../../core/hooks/define-plugin.ts";
-import { startBroker, waitFor } from "../../support/broker.ts";
+import { startBroker, tempDir, waitFor } from "../../support/broker.ts";
 import { connect } from "../../support/mqtt-js.ts";
 
 type Json = { type: string; text?: string; table?: Record<string, unknown>[]; alert?: unknown };
@@ -435,7 +435,7 @@ describe("settings", () => {
       [key]: "s3cret",
       "vmq_webhooks.w.secret": "s3cret",
     };
-    const broker = await startBroker(settings);
+    const broker = await startBroker(settings, [], { dataDir: tempDir() });
     broker.enablePlugin(
       definePlugin({
         name: "reader",

@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { aggregate, collectSeries, type Series, seriesKey } from "../../../core/admin/metrics.ts";
 import { staying, turn, World } from "../session/world.ts";
 
-/** Names and labels of metrics.md, section 2. */
+/** Names and labels of VerneMQ. */
 const REASONS = {
   A: "success no_matching_subscribers unspecified_error impl_specific_error not_authorized topic_name_invalid packet_id_in_use quota_exceeded payload_format_invalid",
   P: "success packet_id_not_found",
@@ -105,7 +105,7 @@ describe("series of a broker that has just started", () => {
 });
 
 describe("values", () => {
-  it("count one QoS 1 publish to one subscriber once everywhere (metrics.md, check 8)", async () => {
+  it("count one QoS 1 publish to one subscriber once everywhere", async () => {
     const world = await new World().start();
     const receiver = await world.connect("r", { version: 4 });
     await receiver.subscribe({ filter: "t", qos: 1 });

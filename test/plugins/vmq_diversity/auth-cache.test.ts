@@ -270,7 +270,44 @@ describe("auth_cache", () => {
     expect(() => library.insert?.(call, lua(""), lua("c"), undefined)).toThrow("the user name");
     expect(() => insert(0, "c", ["a/b"])).toThrow("publish_acl[1] must be a table, not string");
     expect(() => insert(0, "c", { pattern: "a" })).toThrow("publish_acl must be a list of rules");
-    expect(() => insert(0, "c", "null")).toThrow("publish_acl must be a table, not string");
+    expect(() => insert(0, "c", 1)).toThrow("publish_acl must be a table, not number");
+  });
+
+  it("takes JSON text, as databases keep ACLs, for the same list", () => {
+    const { client, insert } = setUp();
+    const acl = [{ pattern: "a/%c", max_qos: 1, modifiers: { topic: "b", qos: 0 } }];
+    // The second client's text is known already.
+    for (const id of ["one", "two"]) {
+      const [table, text] = [acl, JSON.stringify(acl)].map((given) => client(id, given));
+      expect(text?.check(`a/${id}`)).toMatchObject({ ok: { topic: "b", qos: 0 } });
+      for (const [topic, qos] of [
+        [`a/${id}`, 1],
+        [`a/${id}`, 2],
+        ["a/x", 0],
+      ] as const) {
+        expect(text?.check(topic, { qos })).toEqual(table?.check(topic, { qos }));
+      }
+    }
+    expect(client("three", "null").check("a")).toEqual(REFUSED);
+    expect(client("four", "[]").check("a")).toEqual(REFUSED);
+    expect(() => insert(0, "c", "[{")).toThrow("auth_cache.insert: publish_acl is no JSON array");
+    expect(() => insert(0, "c", '"a/b"')).toThrow("publish_acl must be a table, not string");
+    expect(() => insert(0, "c", '{"pattern":"a"}')).toThrow("publish_acl must be a list of rules");
+  });
+
+  it.each([
+    ["[1]", "publish_acl[1] must be an object, not a number"],
+    ['[{"pattern":"a"},["a"]]', "publish_acl[2] must be an object with named values"],
+    ['[{"pattern":1}]', "publish_acl[1].pattern must not be a number"],
+    ['[{"pattern":"a","modifiers":"b"}]', "publish_acl[1].modifiers must not be a string"],
+    ['[{"pattern":"a","max_qos":[1]}]', "publish_acl[1].max_qos must not be a table"],
+  ])("raises for values of a wrong type if it is told to: %s", (text, why) => {
+    const { library } = setUp();
+    const insert = (given: TestValue, strict: boolean) =>
+      library.insert?.(luaCall(), lua(""), lua("c"), lua("u"), lua(given), undefined, strict);
+    expect(() => insert(text, true)).toThrow(why);
+    expect(() => insert(JSON.parse(text), true)).toThrow(why);
+    if (text !== "[1]") expect(insert(text, false)).toBe(true);
   });
 });
 

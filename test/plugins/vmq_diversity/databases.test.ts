@@ -93,6 +93,35 @@ describe.skipIf(!hasPostgres())("postgres", () => {
     ).toBe(true);
   });
 
+  it("gives a statement's rows alike each time, and anew when its table has changed", async () => {
+    const twice = "local r for i = 1, 2 do r = x('SELECT * FROM t2 ORDER BY id') end";
+    await run("return x('CREATE TABLE t2 (id int8, gone text)')");
+    expect(await run(`${twice} return #r`)).toBe(0);
+    for (let i = 0; i < 2; i++) {
+      expect(await run("return x('INSERT INTO t2 VALUES ($1, NULL)', 1)")).toBe(true);
+      expect(await run("return x('UPDATE t2 SET id = id WHERE id = $1', 9)")).toBe(false);
+    }
+    const read = `${twice} return #r, math.type(r[1].id), r[1].gone == nil, r[2].added or 'none'`;
+    expect(await run(read)).toEqual([2, "integer", true, "none"]);
+    expect(await run("return x('ALTER TABLE t2 ADD COLUMN added text DEFAULT 4')")).toBe(true);
+    expect(await run(read)).toEqual([2, "integer", true, "4"]);
+    expect(await run("return x('DISCARD ALL')")).toBe(true);
+    expect(await run(read)).toEqual([2, "integer", true, "4"]);
+  });
+
+  it("takes more different statements than it keeps prepared", async () => {
+    const code = "for i = 1, 300 do sum = sum + x('SELECT ' .. i .. ' AS n')[1].n end";
+    for (let i = 0; i < 2; i++) expect(await run(`local sum = 0 ${code} return sum`)).toBe(45150);
+  });
+
+  it("answers false for statements that would stream, and goes on", async () => {
+    for (let i = 0; i < 2; i++) {
+      expect(await run("return x('COPY t2 FROM STDIN')")).toBe(false);
+      expect(await run("return x('')")).toBe(true);
+      expect(await run("return #x('SELECT 1')")).toBe(1);
+    }
+  });
+
   it("takes nil as NULL, and names an argument of a wrong type", async () => {
     expect(await run("return x('SELECT $1::text IS NULL AS n', nil)[1].n")).toBe(true);
     await expect(run("return x('SELECT $1', {})")).rejects.toThrow(

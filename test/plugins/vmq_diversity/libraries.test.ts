@@ -1,6 +1,7 @@
+import { randomBytes } from "node:crypto";
 import { createServer, type Server } from "node:http";
 import { beforeAll, describe, expect, it } from "vitest";
-import { obfuscate, reveal } from "../../../plugins/vmq_diversity/libs/obf.ts";
+import { Obfuscator } from "../../../plugins/vmq_diversity/libs/obf.ts";
 import { waitFor } from "../../support/broker.ts";
 import { atEnd } from "../../support/cleanup.ts";
 import { startHost, type TestHost } from "../../support/lua-host.ts";
@@ -116,8 +117,14 @@ describe("obf", () => {
     await expect(
       run('return obf.decrypt("clear text that is long enough to be one")'),
     ).rejects.toThrow("was not encrypted by this broker");
-    const secret = Buffer.alloc(32, 1);
-    expect(reveal(obfuscate(Buffer.from("x"), secret), Buffer.alloc(32, 2))).toBeUndefined();
+    const [ours, others] = [1, 2].map((fill) => new Obfuscator(Buffer.alloc(32, fill)));
+    for (const length of [0, 1, 15, 16, 17, 1000]) {
+      const clear = randomBytes(length);
+      const hidden = ours?.hide(clear) ?? clear;
+      if (length > 8) expect(hidden.includes(clear.subarray(0, 8))).toBe(false);
+      expect(ours?.reveal(hidden)).toEqual(clear);
+      expect(others?.reveal(hidden)).toBeUndefined();
+    }
   });
 });
 

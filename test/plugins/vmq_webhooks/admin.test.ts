@@ -14,7 +14,7 @@ import {
   webhooksCommand,
 } from "../../support/webhooks.ts";
 
-/** Checks of webhooks.md about registration, commands and metrics (numbers in brackets). */
+/** Checks of registration, commands and metrics (numbers in brackets). */
 
 const rows = (table: string): string[][] =>
   table

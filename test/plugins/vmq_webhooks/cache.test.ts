@@ -21,7 +21,7 @@ import {
   webhooksCommand,
 } from "../../support/webhooks.ts";
 
-/** Checks of webhooks.md about the cache (numbers in brackets), with real clients. */
+/** Checks of the cache (numbers in brackets), with real clients. */
 
 const kept = (body = OK, control = "max-age=86400"): Reply => ({
   body,

@@ -12,7 +12,7 @@ import {
   startWebhooks,
 } from "../../support/webhooks.ts";
 
-/** Checks of webhooks.md about PUBLISH and delivery (numbers in brackets), with real clients. */
+/** Checks of PUBLISH and delivery (numbers in brackets), with real clients. */
 
 const base64 = (text: string): string => Buffer.from(text).toString("base64");
 

@@ -17,7 +17,7 @@ import {
   startWebhooks,
 } from "../../support/webhooks.ts";
 
-/** Checks of webhooks.md about CONNECT (numbers in brackets), with real clients. */
+/** Checks of CONNECT (numbers in brackets), with real clients. */
 
 const REGISTER = ["auth_on_register", "auth_on_register_m5"];
 const WHO = { clientId: "c", username: "u", password: "p" };

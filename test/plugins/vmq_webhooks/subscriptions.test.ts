@@ -10,7 +10,7 @@ import {
   startWebhooks,
 } from "../../support/webhooks.ts";
 
-/** Checks of webhooks.md about SUBSCRIBE and UNSUBSCRIBE (numbers in brackets), with real clients. */
+/** Checks of SUBSCRIBE and UNSUBSCRIBE (numbers in brackets), with real clients. */
 
 const ALL = [
   ...AUTH_HOOKS,

@@ -5,7 +5,7 @@ import { freePort, startBroker, waitFor, waitOffline } from "../../../support/br
 import { basic, call, type HttpAnswer } from "../../../support/http.ts";
 import { connectClient } from "../../../support/raw-client.ts";
 
-/** http.md, section 11, on one node. */
+/** VerneMQ's HTTP modules on one node. */
 
 const HTTP = { "listener.http.default": "127.0.0.1:0" };
 const OPEN_V2 = { "http_module.vmq_http_v2_api.auth.mode": "noauth" };

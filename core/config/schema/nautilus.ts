@@ -1,4 +1,4 @@
-import type { SchemaRow } from "./schema.ts";
+import type { SchemaRow } from "../schema.ts";
 
 /** Keys that VerneMQ does not have, and those of its older releases that still stand in many files. */
 export const NAUTILUS_ROWS: readonly SchemaRow[] = [

@@ -1,4 +1,4 @@
-import type { SchemaRow } from "./schema.ts";
+import type { SchemaRow } from "../schema.ts";
 
 /** Keys of logging. */
 export const LOG_ROWS: readonly SchemaRow[] = [

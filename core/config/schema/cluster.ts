@@ -1,0 +1,60 @@
+import type { SchemaRow } from "../schema.ts";
+
+/** Traffic between the nodes of a cluster. */
+export const CLUSTER_ROWS: readonly SchemaRow[] = [
+  {
+    key: "outgoing_clustering_buffer_size",
+    type: "integer",
+    default: "67108864",
+    unit: "bytes",
+    hidden: true,
+    doc: "Bytes buffered for an unreachable node before dropping.",
+  },
+  {
+    key: "incoming_clustering_buffer_size",
+    type: "integer",
+    default: "67108864",
+    unit: "bytes",
+    hidden: true,
+    since: "2.2.0",
+    doc: "Most bytes buffered while parsing incoming inter-node traffic.",
+  },
+  {
+    key: "outgoing_clustering_flush_threshold",
+    type: "integer",
+    default: "65536",
+    unit: "bytes",
+    hidden: true,
+    since: "2.2.0",
+    doc: "Bytes collected before inter-node data is flushed early.",
+  },
+  {
+    key: "outgoing_cluster_handshake_ack_timeout",
+    type: "integer",
+    default: "250",
+    unit: "ms",
+    hidden: true,
+    since: "2.2.0",
+    doc: "Milliseconds to wait for the connect acknowledgement of a peer before treating it as an old version.",
+  },
+  {
+    key: "remote_enqueue_timeout",
+    type: "integer",
+    values: ["infinity"],
+    default: "5000",
+    unit: "ms",
+    live: true,
+    hidden: true,
+    doc: "Milliseconds for handing a message to a queue on another node; infinity allowed.",
+  },
+  {
+    key: "cluster_ready_rpc_timeout",
+    type: "integer",
+    default: "5000",
+    unit: "ms",
+    live: true,
+    hidden: true,
+    since: "2.2.0",
+    doc: "Total milliseconds for the parallel readiness check of all nodes.",
+  },
+];
