@@ -35,6 +35,9 @@ describe.skipIf(!hasPostgres())("a script around VerneMQ's shared files", () => 
 
           function auth_on_register(reg)
             type_assert(reg.client_id, {"string", "nil"}, "client_id")
+            validate_acls({{pattern = "a", modifiers = {}, max_qos = 1}})
+            validate_acls(nil)
+            if pcall(validate_acls, {{pattern = 5}}) or pcall(type_assert, 1, "string", "x") then return false end
             return auth_on_register_common(postgres, reg)
           end
 
