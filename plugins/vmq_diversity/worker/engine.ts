@@ -16,7 +16,8 @@ import {
   type ResultBatch,
   type ScriptFailure,
 } from "../wire.ts";
-import { ArgumentTables, publishBytes } from "./args.ts";
+import { ObjectArguments, PublishArguments, publishBytes } from "./args.ts";
+import type { HookArguments } from "./fields.ts";
 import { isTable, type LuaResult } from "./library.ts";
 import type { LuaApi } from "./lua-api.ts";
 import type { Marshal } from "./marshal.ts";
@@ -52,7 +53,6 @@ interface Ready {
 export class Engine {
   readonly versions = new Map<number, ScriptVersion>();
   private readonly parts: EngineParts;
-  private readonly args: ArgumentTables;
   private readonly calls = new Map<number, Call>();
   /** States that can go on. */
   private readonly ready: Ready[] = [];
@@ -63,7 +63,6 @@ export class Engine {
 
   constructor(parts: EngineParts) {
     this.parts = parts;
-    this.args = new ArgumentTables(parts.api, parts.marshal);
   }
 
   createVersion(number: number, source: ScriptVersion["source"]): ScriptVersion {
@@ -92,7 +91,7 @@ export class Engine {
       const start = at;
       const id = getU32(bytes, at);
       const version = this.versions.get(getU32(bytes, at + 4));
-      const hook = LUA_HOOKS[bytes[at + 8] as number] as string;
+      const hook = bytes[at + 8] as number;
       const flags = bytes[at + 9] as number;
       at += HEAD_BYTES;
       let object: LuaResult;
@@ -105,10 +104,11 @@ export class Engine {
         this.fail(id, RESULT_ERROR, { message: "the script is gone", traceback: "" });
         continue;
       }
-      const pushArgs = isObject
-        ? (L: number) => this.parts.marshal.push(L, object)
-        : (L: number) => this.args.publish(L, bytes, start, object);
-      const call = new HookCall(version, hook, id, deadlineMs, pushArgs);
+      const read = version.fieldsRead(hook);
+      const args = isObject
+        ? new ObjectArguments(read, object)
+        : new PublishArguments(read, bytes, start, object);
+      const call = new HookCall(version, LUA_HOOKS[hook] as string, id, deadlineMs, args);
       this.calls.set(id, call);
       version.waiting.push(call);
       if (version.hasWork) this.withWork.add(version);
@@ -123,6 +123,7 @@ export class Engine {
     if (call === undefined) return;
     this.calls.delete(id);
     call.isCancelled = true;
+    call.args = undefined;
     call.cancel();
     const { state } = call;
     if (state === undefined) return;
@@ -200,7 +201,10 @@ export class Engine {
     begun[call.id % begun.length] = 1;
     this.mark(call.id, version);
     const end = (outcome: Outcome): void => this.ended(call, state, outcome);
-    this.follow(state, state.start(call.hook, call, call.pushArgs), end);
+    // Its state has them from now on, as long as it needs them.
+    const args = call.args as HookArguments;
+    call.args = undefined;
+    this.follow(state, state.start(call.hook, call, args), end);
   }
 
   /** Says what runs now, for whoever finds this thread stuck. */
@@ -290,7 +294,7 @@ class HookCall implements Call {
   readonly hook: string;
   readonly id: number;
   readonly deadlineMs: number;
-  readonly pushArgs: (L: number) => void;
+  args: HookArguments | undefined;
   isCancelled = false;
   state: LuaState | undefined;
   private cancels: Set<() => void> | undefined;
@@ -300,13 +304,13 @@ class HookCall implements Call {
     hook: string,
     id: number,
     deadlineMs: number,
-    pushArgs: (L: number) => void,
+    args: HookArguments,
   ) {
     this.version = version;
     this.hook = hook;
     this.id = id;
     this.deadlineMs = deadlineMs;
-    this.pushArgs = pushArgs;
+    this.args = args;
   }
 
   get script(): string {

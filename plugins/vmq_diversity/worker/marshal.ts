@@ -27,6 +27,29 @@ export function bigintOf(value: number): bigint {
   return value >= 0 && value < SMALL_MAX ? (SMALL[value] as bigint) : BigInt(value);
 }
 
+const NONE: readonly (readonly [string, LuaResult])[] = [];
+
+/** What `read` gives of a value that was pushed, without Lua. */
+function readOf(value: LuaResult): LuaValue {
+  if (value === null) return undefined;
+  if (typeof value === "string") return Buffer.from(value, "utf8");
+  if (typeof value !== "object" || value instanceof LuaFloat) return value;
+  if (value instanceof Uint8Array) return Buffer.from(value);
+  if (Array.isArray(value)) return { array: value.map(readOf), hash: new Map() };
+  const hash = new Map<Key, LuaValue>();
+  for (const [key, item] of entriesOf(value as LuaEntries)) {
+    if (item !== undefined && item !== null) hash.set(key, readOf(item));
+  }
+  return { array: [], hash };
+}
+
+type Key = string | number | boolean;
+type LuaEntries = ReadonlyMap<Key, LuaResult> | { readonly [key: string]: LuaResult };
+
+function entriesOf(table: LuaEntries): Iterable<readonly [Key, LuaResult]> {
+  return table instanceof Map ? table.entries() : Object.entries(table);
+}
+
 /** Values between JavaScript and the stack of a Lua thread. */
 export class Marshal {
   private readonly api: LuaApi;
@@ -35,6 +58,8 @@ export class Marshal {
   private scratchBytes = 4096;
   /** The module's memory as a Buffer; made again when it has grown. */
   private view: Buffer = Buffer.alloc(0);
+  /** What belongs to a table with a metatable, though it is not in it. */
+  lateFields: (L: Pointer, at: number) => readonly (readonly [string, LuaResult])[] = () => NONE;
   /** Names of fields, as C strings that stay. */
   private readonly names = new Map<string, Pointer>();
 
@@ -128,13 +153,11 @@ export class Marshal {
       }
       return;
     }
-    const entries =
-      value instanceof Map ? value.entries() : Object.entries(value as Record<string, LuaResult>);
     api.lua_createtable(L, 0, value instanceof Map ? value.size : 0);
-    for (const [key, item] of entries) {
+    for (const [key, item] of entriesOf(value as LuaEntries)) {
       if (item === undefined || item === null) continue;
-      this.push(L, key as LuaResult, depth);
-      this.push(L, item as LuaResult, depth);
+      this.push(L, key, depth);
+      this.push(L, item, depth);
       api.lua_rawset(L, -3);
     }
   }
@@ -198,7 +221,7 @@ export class Marshal {
     if (api.lua_checkstack(L, 4) === 0) throw new LuaError("stack overflow");
     const at = index < 0 ? api.lua_gettop(L) + index + 1 : index;
     const array: LuaValue[] = [];
-    const hash = new Map<string | number | boolean, LuaValue>();
+    const hash = new Map<Key, LuaValue>();
     api.lua_pushnil(L);
     while (api.lua_next(L, at) !== 0) {
       const value = this.read(L, -1, depth);
@@ -211,6 +234,10 @@ export class Marshal {
         if (key === array.length + 1) array.push(value);
         else hash.set(key, value);
       } else if (type === TYPE_BOOLEAN) hash.set(api.lua_toboolean(L, -1) !== 0, value);
+    }
+    if (api.lua_getmetatable(L, at) !== 0) {
+      api.lua_settop(L, -2);
+      for (const [name, value] of this.lateFields(L, at)) hash.set(name, readOf(value));
     }
     // Entries may come in any order: those of 1..n that came late belong to the array.
     for (let next = hash.get(array.length + 1); next !== undefined; ) {

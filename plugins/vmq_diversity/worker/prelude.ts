@@ -1,3 +1,6 @@
+import { ENDED } from "./fields.ts";
+import { OLDER_LUA } from "./older-lua.ts";
+
 /**
  * Runs in every state before the script: takes dangerous functions away, adds those of older Luas that
  * VerneMQ's has, and keeps globals apart from one call to the next. Written in Lua, since each rule
@@ -8,9 +11,10 @@
  * assignment to a global passes `write`, which notes the old value for the end of the call.
  */
 export const PRELUDE = String.raw`
-local WAIT, host = ...
+local WAIT, host, LATE, complete = ...
 local next, type, rawget, rawset, select, error = next, type, rawget, rawset, select, error
 local getmetatable, setmetatable, tostring, tonumber = getmetatable, setmetatable, tostring, tonumber
+local rawequal = rawequal
 local raw_load, raw_pairs = load, pairs
 local getupvalue, setupvalue, upvalueid = debug.getupvalue, debug.setupvalue, debug.upvalueid
 local raw_getinfo, traceback = debug.getinfo, debug.traceback
@@ -41,6 +45,18 @@ setmetatable(globals, {
   __metatable = false,
 })
 
+-- Arguments whose fields come when they are read (late-fields.ts): who looks past __index needs all of them.
+local function whole(t, level)
+  if rawequal(getmetatable(t), LATE) and not complete(t) then
+    error("${ENDED}", level)
+  end
+end
+
+function LATE.__pairs(t)
+  whole(t, 4)
+  return next, t, nil
+end
+
 -- ---- basic functions
 
 local function forbidden(name)
@@ -57,11 +73,13 @@ base.unpack = unpack
 
 function base.next(t, key)
   if t == globals then t = base end
+  whole(t, 3)
   return next(t, key)
 end
 
 function base.rawget(t, key)
   if t == globals then t = base end
+  if rawequal(getmetatable(t), LATE) then return t[key] end
   return rawget(t, key)
 end
 
@@ -71,12 +89,18 @@ function base.rawset(t, key, value)
     rawset(base, key, value)
     return t
   end
+  if rawequal(getmetatable(t), LATE) then
+    t[key] = value
+    return t
+  end
   return rawset(t, key, value)
 end
 
 function base.getmetatable(value)
   if value == globals then value = base end
-  return getmetatable(value)
+  local meta = getmetatable(value)
+  if rawequal(meta, LATE) then return nil end
+  return meta
 end
 
 -- A finalizer would run where no budget holds it.
@@ -88,6 +112,7 @@ local function guarded_setmetatable(t, meta)
     setmetatable(base, meta)
     return t
   end
+  whole(t, 3)
   return setmetatable(t, meta)
 end
 base.setmetatable = guarded_setmetatable
@@ -144,83 +169,7 @@ base.string = string
 base.utf8 = copy_of(utf8)
 base.table = copy_of(table)
 base.math = copy_of(math)
-local m = base.math
-local exp, log, floor, huge = math.exp, math.log, math.floor, math.huge
-m.pow = m.pow or function(x, y) return x ^ y end
-m.log10 = m.log10 or function(x) return log(x, 10) end
-m.atan2 = m.atan2 or math.atan
-m.cosh = m.cosh or function(x) return (exp(x) + exp(-x)) / 2 end
-m.sinh = m.sinh or function(x) return (exp(x) - exp(-x)) / 2 end
-m.tanh = m.tanh or function(x)
-  if x > 20 then return 1.0 elseif x < -20 then return -1.0 end
-  local a, b = exp(x), exp(-x)
-  return (a - b) / (a + b)
-end
-m.ldexp = m.ldexp or function(x, e) return x * 2.0 ^ e end
-m.frexp = m.frexp or function(x)
-  if x == 0 or x ~= x or x == huge or x == -huge then return x, 0 end
-  local a, e = x < 0 and -x or x, 0
-  while a >= 1 do a, e = a / 2, e + 1 end
-  while a < 0.5 do a, e = a * 2, e - 1 end
-  return x < 0 and -a or a, e
-end
-
-local MASK = 0xFFFFFFFF
-local function u32(x)
-  local n = tonumber(x)
-  if n == nil then error("number expected, got " .. type(x), 3) end
-  return floor(n) & MASK
-end
-local bit32 = {}
-function bit32.band(...)
-  local r = MASK
-  for i = 1, select("#", ...) do r = r & u32((select(i, ...))) end
-  return r
-end
-function bit32.bor(...)
-  local r = 0
-  for i = 1, select("#", ...) do r = r | u32((select(i, ...))) end
-  return r
-end
-function bit32.bxor(...)
-  local r = 0
-  for i = 1, select("#", ...) do r = r ~ u32((select(i, ...))) end
-  return r
-end
-function bit32.bnot(x) return ~u32(x) & MASK end
-function bit32.btest(...) return bit32.band(...) ~= 0 end
-function bit32.lshift(x, n)
-  if n < 0 then return bit32.rshift(x, -n) end
-  return n > 31 and 0 or (u32(x) << n) & MASK
-end
-function bit32.rshift(x, n)
-  if n < 0 then return bit32.lshift(x, -n) end
-  return n > 31 and 0 or u32(x) >> n
-end
-function bit32.arshift(x, n)
-  x = u32(x)
-  if n < 0 then return bit32.lshift(x, -n) end
-  local fill = x >= 0x80000000 and MASK or 0
-  if n > 31 then return fill end
-  return ((x >> n) | ~(MASK >> n) & fill) & MASK
-end
-function bit32.lrotate(x, n)
-  x, n = u32(x), n & 31
-  return ((x << n) | (x >> (32 - n))) & MASK
-end
-function bit32.rrotate(x, n) return bit32.lrotate(x, -n) end
-local function field(at, width)
-  width = width or 1
-  if at < 0 or width < 1 or at + width > 32 then error("trying to access non-existent bits", 3) end
-  return (1 << width) - 1
-end
-function bit32.extract(x, at, width) return (u32(x) >> at) & field(at, width) end
-function bit32.replace(x, v, at, width)
-  local mask = field(at, width)
-  return (u32(x) & ~(mask << at) | (u32(v) & mask) << at) & MASK
-end
-base.bit32 = bit32
-
+${OLDER_LUA}
 base.os = copy_of(os, { clock = true, date = true, difftime = true, time = true })
 for _, name in ipairs { "execute", "exit", "remove", "rename", "setlocale", "tmpname" } do
   base.os[name] = forbidden("os." .. name)
@@ -432,6 +381,11 @@ function api.invoke(hook, args)
   local answer = hook(args)
   restore()
   return answer
+end
+
+function api.invoke_whole(hook, args)
+  complete(args)
+  return api.invoke(hook, args)
 end
 
 function api.restore() restore() end

@@ -1,5 +1,7 @@
 import { isPromise } from "node:util/types";
 import { Allocator } from "./allocator.ts";
+import { FIELDS } from "./fields.ts";
+import { LateFields } from "./late-fields.ts";
 import {
   type LuaCall,
   LuaError,
@@ -29,6 +31,9 @@ export interface Limits {
 export class LuaRuntime {
   readonly api: LuaApi;
   readonly marshal: Marshal;
+  /** Names of the fields of argument tables as C strings, by number. */
+  readonly fieldNames: readonly Pointer[];
+  readonly late: LateFields;
   readonly limits: Limits;
   /** The state whose Lua code runs now. */
   current: LuaState | undefined;
@@ -55,6 +60,8 @@ export class LuaRuntime {
     this.api = api;
     this.marshal = marshal;
     this.limits = options.limits;
+    this.fieldNames = FIELDS.map((name) => marshal.name(name));
+    this.late = new LateFields(this);
     this.libraries = options.libraries;
     this.log = options.log;
     this.allocator = new Allocator(api, options.limits.memoryBytes);
@@ -62,6 +69,11 @@ export class LuaRuntime {
     this.hostFunction = api.addFunction((L) => this.callLibrary(L as number), "ii");
     this.internal = api.addFunction((L) => this.callInternal(L as number), "ii");
     this.continuation = api.addFunction((L) => this.goOn(L as number), "iiii");
+  }
+
+  /** Why a state must go that has reached the limit. */
+  get memoryFault(): string {
+    return `more than ${this.limits.memoryBytes} bytes in one state (vmq_diversity.memory_limit)`;
   }
 
   /** Called every COUNT instructions of any thread of the running state. */
@@ -117,6 +129,8 @@ export class LuaRuntime {
         fault = `${name} has to wait, which is not possible inside a sort order, a gsub function, a metamethod of C or the like`;
       } else state.awaits(L, name, result as Promise<LuaResult>);
     } catch (error) {
+      // Lua's own way out of a function, such as for want of memory.
+      if (!(error instanceof Error)) throw error;
       fault = this.faultOf(name, error, state.call);
     }
     if (fault !== undefined) return this.raise(L, fault);

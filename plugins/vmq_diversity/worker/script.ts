@@ -1,3 +1,4 @@
+import type { HookArguments, HookFields } from "./fields.ts";
 import { type LuaCall, LuaError } from "./library.ts";
 import type { LuaRuntime } from "./runtime.ts";
 import { LuaState, type Outcome, type ScriptSource } from "./state.ts";
@@ -8,7 +9,8 @@ export interface Call extends LuaCall {
   readonly hook: string;
   readonly id: number;
   readonly version: ScriptVersion;
-  readonly pushArgs: (L: number) => void;
+  /** Until it begins. */
+  args: HookArguments | undefined;
   isCancelled: boolean;
   /** The state that runs it. */
   state: LuaState | undefined;
@@ -40,6 +42,7 @@ export class ScriptVersion {
   readonly number: number;
   readonly source: ScriptSource;
   readonly waiting: Call[] = [];
+  private readonly read: HookFields[] = [];
   /** Idle states, the one that waited longest first. */
   private readonly idle: LuaState[] = [];
   private readonly all = new Map<LuaState, number>();
@@ -53,6 +56,12 @@ export class ScriptVersion {
     this.source = source;
     this.runtime = runtime;
     this.host = host;
+  }
+
+  /** What a hook, by its number, has read of its arguments. */
+  fieldsRead(hook: number): HookFields {
+    this.read[hook] ??= { tools: this.runtime, fields: 0 };
+    return this.read[hook];
   }
 
   get hasWork(): boolean {

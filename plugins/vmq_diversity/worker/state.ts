@@ -1,3 +1,5 @@
+import type { HookArguments } from "./fields.ts";
+import { LateTable } from "./late-fields.ts";
 import { type LuaCall, LuaError, type LuaResult } from "./library.ts";
 import {
   LUA_OK,
@@ -53,6 +55,8 @@ export class LuaState {
   readonly thread: Pointer;
   /** Of the call that runs. */
   call: LuaCall;
+  /** Its arguments, as far as they are not in Lua. */
+  readonly late = new LateTable();
   instructions = 0;
   sliceEndMs = 0;
   /** Why the state must go. */
@@ -68,7 +72,7 @@ export class LuaState {
   private readonly account: Pointer;
   private readonly results: Pointer;
   private readonly refs: Readonly<
-    Record<"compile" | "begin" | "invoke" | "restore" | "base", bigint>
+    Record<"compile" | "begin" | "invoke" | "invokeWhole" | "restore" | "base", bigint>
   >;
   /** What the library that was waited for has answered. */
   private answer: { fault?: string; value?: LuaResult } | undefined;
@@ -98,7 +102,9 @@ export class LuaState {
         api.lua_pushcclosure(L, runtime.internal, 1);
         api.lua_setfield(L, -2, marshal.name(name));
       });
-      this.protectedCall(2, 1);
+      runtime.late.install(L);
+      api.lua_pushcclosure(L, runtime.late.completeFunction, 0);
+      this.protectedCall(4, 1);
       const ref = (name: string): bigint => {
         api.lua_getfield(L, -1, marshal.name(name));
         return BigInt(api.luaL_ref(L, REGISTRY));
@@ -107,6 +113,7 @@ export class LuaState {
         compile: ref("compile"),
         begin: ref("begin"),
         invoke: ref("invoke"),
+        invokeWhole: ref("invoke_whole"),
         restore: ref("restore"),
         base: ref("base"),
       };
@@ -231,15 +238,26 @@ export class LuaState {
     }
   }
 
-  /** Starts a hook; `pushArgs` puts one table on the given stack. */
-  start(hook: string, call: LuaCall, pushArgs: (L: Pointer) => void): Outcome {
-    const { api } = this.runtime;
+  /** Starts a hook. */
+  start(hook: string, call: LuaCall, args: HookArguments): Outcome {
+    const { api, late } = this.runtime;
     const { thread } = this;
     this.call = call;
     this.instructions = 0;
-    api.lua_rawgeti(thread, REGISTRY, this.refs.invoke);
+    const leftOut = args.leftOut();
+    // A script that keeps its state may keep the table, too.
+    const { invoke, invokeWhole } = this.refs;
+    api.lua_rawgeti(thread, REGISTRY, leftOut !== 0 && this.keepState ? invokeWhole : invoke);
     api.lua_rawgeti(thread, REGISTRY, this.hooks.get(hook) as bigint);
-    pushArgs(thread);
+    try {
+      args.push(thread, leftOut);
+      if (leftOut !== 0) late.attach(thread, this.late, args, leftOut);
+    } catch (error) {
+      // No Lua function runs that could end with it: the state is given up.
+      const fault = error instanceof LuaError ? error.message : this.runtime.memoryFault;
+      this.kill(fault);
+      return { kind: "killed", message: `${this.script.path}: ${fault}`, traceback: "" };
+    }
     return this.run(2);
   }
 
@@ -287,10 +305,10 @@ export class LuaState {
     const traceback = this.traceback();
     const message = marshal.textAt(thread, -1);
     if (status === LUA_ERRMEM) {
-      const limit = this.runtime.limits.memoryBytes;
-      this.kill(`more than ${limit} bytes in one state (vmq_diversity.memory_limit)`);
+      this.kill(this.runtime.memoryFault);
       return this.killedOutcome(this.killed as unknown as string);
     }
+    this.late.end();
     api.lua_resetthread(thread);
     api.lua_settop(thread, 0);
     api.lua_sethook(thread, this.runtime.hook, MASK_COUNT, COUNT);
@@ -314,11 +332,17 @@ export class LuaState {
 
   /** The first value that the hook gave; clears the stack for the next call. */
   takeResult(): ReturnType<Marshal["read"]> {
-    const { api, marshal } = this.runtime;
-    const { thread } = this;
-    const value = api.lua_gettop(thread) === 0 ? undefined : marshal.read(thread, 1);
-    api.lua_settop(thread, 0);
-    return value;
+    const { runtime, thread } = this;
+    const { api, marshal } = runtime;
+    const before = runtime.current;
+    runtime.current = this;
+    try {
+      return api.lua_gettop(thread) === 0 ? undefined : marshal.read(thread, 1);
+    } finally {
+      runtime.current = before;
+      this.late.end();
+      api.lua_settop(thread, 0);
+    }
   }
 
   // ---- waiting for libraries
@@ -361,6 +385,7 @@ export class LuaState {
     if (this.isClosed) return;
     this.isClosed = true;
     this.pending = undefined;
+    this.late.end();
     const { api } = this.runtime;
     api.lua_close(this.L);
     api.free(this.results);

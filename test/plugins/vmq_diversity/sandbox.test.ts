@@ -121,6 +121,9 @@ describe("limits", () => {
     await expect(small.run("local t = {} while true do t[#t + 1] = {} end")).rejects.toThrow(
       message,
     );
+    await expect(
+      small.run("local x = ('x'):rep(3e6) return #json.encode({ x, x })"),
+    ).rejects.toThrow(message);
     expect(await small.run("return #string.rep('x', 1000)")).toBe(1000);
   });
 
