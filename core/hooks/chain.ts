@@ -28,7 +28,10 @@ export interface Link<H extends HookName = HookName> extends LinkState {
 }
 
 /** The answer of a whole chain. */
-export type ChainVerdict<H extends ConditionalHook> = Exclude<Verdict<HookModifiers[H]>, "next">;
+export type ChainVerdict<H extends ConditionalHook> = Exclude<
+  Verdict<HookModifiers[H]>,
+  "next" | "unavailable"
+>;
 
 /** Answer when every plugin said next. VerneMQ's reason names. */
 const CHAIN_EXHAUSTED = { error: "plugin_chain_exhausted" } as const;
@@ -40,6 +43,12 @@ const NO_HOOK = { error: "no_matching_hook_found" } as const;
  */
 const PLUGIN_FAILED = { error: "plugin_error" } as const;
 
+/** Answer when a plugin said that it cannot decide now, and no other plugin did. Never an acceptance. */
+export const UNAVAILABLE = { error: "plugin_unavailable" } as const;
+
+/** Why a chain that nobody decided is no ordinary end. */
+type Trouble = typeof PLUGIN_FAILED | typeof UNAVAILABLE | undefined;
+
 /** Deadline of a call that returned a promise, unless the plugin has its own. */
 export const HOOK_TIMEOUT_MS = 5_000;
 
@@ -47,23 +56,23 @@ export type FailureReport = (plugin: string, hook: HookName, failure: unknown) =
 
 /**
  * "All till ok": asks link after link until one answers something else than `next`. Stays synchronous
- * (no promise is made) as long as the plugins do. `hasFailed` says that a link before `from` failed.
+ * (no promise is made) as long as the plugins do. `before` tells of trouble with a link before `from`.
  */
 export function runTillOk<H extends ConditionalHook>(
   links: readonly Link<H>[],
   args: HookArgs[H],
   report: FailureReport,
   from = 0,
-  hasFailed = false,
+  before: Trouble = undefined,
 ): ChainVerdict<H> | Promise<ChainVerdict<H>> {
-  let failed = hasFailed;
+  let trouble = before;
   for (let i = from; i < links.length; i++) {
     const link = links[i] as Link<H>;
     const { stats } = link;
     if (link.breaker.isTroubled && !link.breaker.admits()) {
       stats.skipped++;
       if (link.onError === "deny") return PLUGIN_FAILED;
-      failed = true;
+      trouble = PLUGIN_FAILED;
       continue;
     }
     const isSampled = (stats.calls++ & SAMPLE_MASK) === 0;
@@ -74,17 +83,17 @@ export function runTillOk<H extends ConditionalHook>(
     } catch (failure) {
       noteFailure(link, failure, report);
       if (link.onError === "deny") return PLUGIN_FAILED;
-      failed = true;
+      trouble = PLUGIN_FAILED;
       continue;
     }
     if (isPromise(answer)) {
       const sinceMs = isSampled ? startMs : performance.now();
       if (answer instanceof Later && link.timeoutMs === 0) {
         // Stays what it is: whoever asks tells both apart by nothing but `then`.
-        const later = continueAtOnce(links, i, answer, args, report, sinceMs, failed);
+        const later = continueAtOnce(links, i, answer, args, report, sinceMs, trouble);
         return later as unknown as Promise<ChainVerdict<H>>;
       }
-      return continueLater(links, i, answer, args, report, sinceMs, failed);
+      return continueLater(links, i, answer, args, report, sinceMs, trouble);
     }
     if (isSampled) stats.timed(performance.now() - startMs);
     if (link.breaker.isTroubled) link.breaker.succeeded();
@@ -97,9 +106,10 @@ export function runTillOk<H extends ConditionalHook>(
       return "ok";
     }
     const verdict = settle(link, answer, report);
-    if (verdict !== "next") return verdict;
+    if (verdict === "unavailable") trouble ??= UNAVAILABLE;
+    else if (verdict !== "next") return verdict;
   }
-  if (failed) return PLUGIN_FAILED;
+  if (trouble !== undefined) return trouble;
   return links.length === 0 ? NO_HOOK : CHAIN_EXHAUSTED;
 }
 
@@ -111,7 +121,7 @@ function continueAtOnce<H extends ConditionalHook>(
   args: HookArgs[H],
   report: FailureReport,
   startMs: number,
-  hasFailed: boolean,
+  before: Trouble,
 ): Later<ChainVerdict<H>> {
   const link = links[index] as Link<H>;
   const chain = new Later<ChainVerdict<H>>();
@@ -119,11 +129,11 @@ function continueAtOnce<H extends ConditionalHook>(
     link.stats.timed(performance.now() - startMs);
     if (link.breaker.isTroubled) link.breaker.succeeded();
     const verdict = settle(link, answer, report);
-    if (verdict !== "next") {
+    if (verdict !== "next" && verdict !== "unavailable") {
       chain.settle(verdict);
       return;
     }
-    const rest = runTillOk(links, args, report, index + 1, hasFailed);
+    const rest = runTillOk(links, args, report, index + 1, troubleAfter(verdict, before));
     if (isPromise(rest)) void rest.then((late) => chain.settle(late));
     else chain.settle(rest);
   });
@@ -137,7 +147,7 @@ async function continueLater<H extends ConditionalHook>(
   args: HookArgs[H],
   report: FailureReport,
   startMs: number,
-  hasFailed: boolean,
+  before: Trouble,
 ): Promise<ChainVerdict<H>> {
   const link = links[index] as Link<H>;
   let answer: unknown;
@@ -147,12 +157,17 @@ async function continueLater<H extends ConditionalHook>(
     link.stats.timed(performance.now() - startMs);
     noteFailure(link, failure, report);
     if (link.onError === "deny") return PLUGIN_FAILED;
-    return runTillOk(links, args, report, index + 1, true);
+    return runTillOk(links, args, report, index + 1, PLUGIN_FAILED);
   }
   link.stats.timed(performance.now() - startMs);
   if (link.breaker.isTroubled) link.breaker.succeeded();
   const verdict = settle(link, answer, report);
-  return verdict === "next" ? runTillOk(links, args, report, index + 1, hasFailed) : verdict;
+  if (verdict !== "next" && verdict !== "unavailable") return verdict;
+  return runTillOk(links, args, report, index + 1, troubleAfter(verdict, before));
+}
+
+function troubleAfter(verdict: "next" | "unavailable", before: Trouble): Trouble {
+  return before ?? (verdict === "unavailable" ? UNAVAILABLE : undefined);
 }
 
 /** Checks an answer, counts it, reports what is wrong with it. */
@@ -169,7 +184,7 @@ function settle<H extends ConditionalHook>(
     const fields = { plugin, hook, field: fault.field, reason: fault.message };
     report(plugin, hook, new NautilusError("HOOK_ANSWER_INVALID", fields));
   } else if (verdict === "ok") stats.ok++;
-  else if (verdict === "next") stats.next++;
+  else if (verdict === "next" || verdict === "unavailable") stats.next++;
   else if ("ok" in verdict) stats.modified++;
   else stats.error++;
   return verdict as Verdict<HookModifiers[H]>;

@@ -32,7 +32,7 @@ export interface ShownLink {
 export interface ExplainedLink {
   readonly plugin: string;
   /** `ok`, `next`, `error`, `failed` (threw or was late; on_error decides), or `not asked`. */
-  readonly verdict: "ok" | "next" | "error" | "failed" | "not asked";
+  readonly verdict: "ok" | "next" | "unavailable" | "error" | "failed" | "not asked";
   /** Modifiers of an acceptance, the reason of a refusal, or what went wrong. */
   readonly detail: unknown;
   readonly ms: number;
@@ -78,7 +78,7 @@ export async function explainChain(
   const args = argumentsOf(query);
   const explained: ExplainedLink[] = [];
   let result: string | undefined;
-  let hasFailed = false;
+  let trouble: string | undefined;
   for (const link of links) {
     if (result !== undefined) {
       explained.push({ plugin: link.plugin, verdict: "not asked", detail: undefined, ms: 0 });
@@ -87,8 +87,10 @@ export async function explainChain(
     const one = await askLink(link, args);
     explained.push(one);
     if (one.verdict === "failed") {
-      hasFailed = true;
+      trouble = "plugin_error";
       if (link.onError === "deny") result = "plugin_error";
+    } else if (one.verdict === "unavailable") {
+      trouble ??= "plugin_unavailable";
     } else if (one.verdict !== "next") {
       result = one.verdict === "ok" ? "ok" : reasonText(one.detail);
     }
@@ -97,7 +99,7 @@ export async function explainChain(
   return {
     hook: query.hook,
     links: explained,
-    result: result ?? (hasFailed ? "plugin_error" : end),
+    result: result ?? trouble ?? end,
   };
 }
 
@@ -114,7 +116,7 @@ async function askLink(link: Link, args: unknown): Promise<ExplainedLink> {
     const answer = isPromise(given) ? await withDeadline(given, link.timeoutMs) : given;
     const { verdict, fault } = link.check(answer);
     if (fault !== undefined) return told("error", `${fault.field}: ${fault.message}`);
-    if (verdict === "ok" || verdict === "next") return told(verdict, undefined);
+    if (typeof verdict === "string") return told(verdict, undefined);
     return "ok" in verdict ? told("ok", verdict.ok) : told("error", verdict.error);
   } catch (failure) {
     return told("failed", errorMessage(failure));

@@ -13,6 +13,7 @@ What a plugin of any kind (TypeScript, Lua, webhook) may answer:
 | \`"ok"\` | accepted; no further plugin is asked |
 | \`{ ok: { ...modifiers } }\` | accepted with changes; without any it is \`"ok"\` |
 | \`"next"\` | the next plugin decides; after the last one it is a refusal |
+| \`"unavailable"\` | likewise, of somebody who cannot decide now: clients are refused even with \`allow_anonymous = hooks\`, and told 0x88 and not 0x86 |
 | \`{ error: reason }\` | refused; \`reason\` is a name, a number or \`{ reason_code, reason_string, properties }\` |
 
 The modifiers below are all there are. One that is not in the list of its hook, or whose value is out of

@@ -58,7 +58,7 @@ export function checkVerdict<H extends ConditionalHook>(
   hook: H,
   answer: unknown,
 ): CheckedAnswer<H> {
-  if (answer === "ok" || answer === "next") return { verdict: answer };
+  if (answer === "ok" || answer === "next" || answer === "unavailable") return { verdict: answer };
   if (isRecord(answer)) {
     if (answer.error !== undefined && answer.error !== null) return checkError(answer.error);
     if (answer.ok !== undefined && answer.ok !== null) return checkOk(hook, answer.ok);
@@ -71,7 +71,7 @@ export function checkVerdict<H extends ConditionalHook>(
   };
 }
 
-const ANSWER_FORMS = '"ok", "next", { ok: modifiers } or { error: reason }';
+const ANSWER_FORMS = '"ok", "next", "unavailable", { ok: modifiers } or { error: reason }';
 
 function checkError<H extends ConditionalHook>(error: unknown): CheckedAnswer<H> {
   if (typeof error === "string" || typeof error === "number" || isRecord(error)) {

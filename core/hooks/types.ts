@@ -61,8 +61,12 @@ export type HookError =
       properties?: HookProperties;
     };
 
-/** Answer of a conditional hook: accept, accept with changes, ask the next plugin, refuse. */
-export type Verdict<M> = "ok" | "next" | { ok: M } | { error: HookError };
+/**
+ * Answer of a conditional hook: accept, accept with changes, ask the next plugin, refuse. `unavailable` is a
+ * `next` of somebody who cannot decide now, such as a plugin without its database: when nobody else
+ * decides, the client is refused in every mode, and not as one with a wrong password.
+ */
+export type Verdict<M> = "ok" | "next" | "unavailable" | { ok: M } | { error: HookError };
 
 export interface RegisterArgs {
   readonly peer: Peer;

@@ -2,7 +2,33 @@
 -- for its database, other clients are served by other states of it, and a call that was given up must
 -- leave nothing behind.
 --
--- Scripts of your own may use the functions below after `require "auth/auth_commons"`.
+-- Scripts of your own may use the functions below after `require "auth/auth_commons"`. Scripts written for
+-- VerneMQ do: the names that its file of this name defines are all here, with its states.
+
+num_states = 10
+keep_state = false
+
+-- Raises an error when a value is of another type than `expected`: a name, or a list of names.
+function type_assert(value, expected, what)
+  local names = type(expected) == "table" and expected or { expected }
+  for _, name in ipairs(names) do
+    if type(value) == name then return end
+  end
+  error(what .. " must be a " .. table.concat(names, " or a ") .. ", not a " .. type(value))
+end
+
+local acl_types = { pattern = "string", modifiers = "table" }
+local plain_types = { "string", "number", "boolean" }
+
+-- Raises an error for a list of rules with a value of a type that no rule has; `cache_insert` does so, too.
+function validate_acls(acls)
+  for index, acl in ipairs(acls or {}) do
+    for key, value in pairs(acl) do
+      type_assert(key, "string", "a key of acls[" .. index .. "]")
+      type_assert(value, acl_types[key] or plain_types, "acls[" .. index .. "]." .. key)
+    end
+  end
+end
 
 -- Puts the ACLs of a client into the cache, which then answers for it without Lua. Each is a list of
 -- tables, or the same as JSON text, or absent: then nothing is allowed. One with a value of a wrong type
@@ -61,6 +87,9 @@ function validate_document(doc, reg, password)
   if type(doc) ~= "table" or not bcrypt.checkpw(password, doc.passhash) then return false end
   return accept(doc, reg)
 end
+
+-- What a script defines as `auth_on_register` is meant for clients of MQTT 5, too.
+function auth_on_register_m5(reg) return auth_on_register(reg) end
 
 -- Only reached when a client has no entry in the cache: then nothing is known that would allow it.
 function auth_on_publish(pub) return false end

@@ -14,9 +14,6 @@
 
 require "auth/auth_commons"
 
-num_states = 10
-keep_state = false
-
 local pool = "auth_mongodb"
 mongodb.ensure_pool { pool_id = pool }
 

@@ -20,9 +20,6 @@
 
 require "auth/auth_commons"
 
-num_states = 10
-keep_state = false
-
 local pool = "auth_mysql2"
 mysql2.ensure_pool { pool_id = pool }
 

@@ -13,9 +13,6 @@
 
 require "auth/auth_commons"
 
-num_states = 10
-keep_state = false
-
 local pool = "auth_redis"
 redis.ensure_pool { pool_id = pool }
 

@@ -1,8 +1,8 @@
 /** Services of the main thread that need the broker or its memory: `kv`, `vmq_api`, `auth_cache`. */
 import type { Logger, PluginContext } from "../../core/plugin-api.ts";
 import type { CacheInsert, CacheMatch } from "./acl-rule.ts";
-import type { AuthCache } from "./auth-cache.ts";
-import type { KvEntries, KvStore } from "./kv.ts";
+import { AuthCache } from "./auth-cache.ts";
+import { type KvEntries, KvStore } from "./kv.ts";
 import type { ServiceParts, Services } from "./services.ts";
 
 /** Everything that libraries ask of the main thread. */
@@ -13,6 +13,16 @@ export function brokerServices(parts: {
 }): Services {
   const { context, kv, cache } = parts;
   return { ...kvServices(kv, context.log), ...apiServices(parts), ...cacheServices(cache) };
+}
+
+/** For a script that is only tried: tables and a cache of its own, and no client is touched. */
+export function trialServices(log: Logger, topicMaxDepth: number): Services {
+  return {
+    ...kvServices(new KvStore(), log),
+    ...cacheServices(new AuthCache({ log, topicMaxDepth })),
+    "vmq_api.disconnect": () => "not_found",
+    "vmq_api.reauthorize": () => "ok",
+  };
 }
 
 interface KvArgs {

@@ -24,7 +24,7 @@ export function scriptCommands(parts: CommandParts): PluginCommand[] {
   };
   const answered = async (done: Promise<unknown>, yes: string, no: string): Promise<string> => {
     try {
-      if ((await done) === false) throw new Error("it is not loaded");
+      await done;
       return `${yes}\n`;
     } catch (error) {
       throw new Error(`${no}\n${error instanceof Error ? error.message : String(error)}`);
@@ -57,12 +57,13 @@ export function scriptCommands(parts: CommandParts): PluginCommand[] {
       path: ["script", "unload"],
       usage: "script unload path=FILE",
       help: "takes a script out; running calls end on it",
-      run: (args) =>
-        answered(
-          scripts.unload(pathOf(args)),
-          "Script successfully unloaded!",
-          "Can't unload script!",
-        ),
+      run: (args) => {
+        const path = pathOf(args);
+        const unloaded = scripts.unload(path).then((isDone) => {
+          if (!isDone) throw new Error(`${path} is not loaded`);
+        });
+        return answered(unloaded, "Script successfully unloaded!", "Can't unload script!");
+      },
     },
     {
       path: ["script", "show"],
@@ -113,7 +114,7 @@ function rowsOf({
       path,
       version.numStates,
       version.keepState,
-      hook,
+      hook ?? "",
       hookTimes?.calls ?? 0,
       hookTimes?.failures ?? 0,
       Math.round(hookTimes?.meanUs ?? 0),

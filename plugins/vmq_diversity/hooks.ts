@@ -89,13 +89,13 @@ function askScripts(
   if (all.length === 0) return "next";
   if (hook === "auth_on_publish" || hook === "auth_on_publish_m5") {
     const later = new Later<AnyVerdict>();
-    askOne(parts, { hook, args, all, later }, 0);
+    askOne(parts, { hook, args, all, later, isUnavailable: false }, 0);
     return later;
   }
   return new Promise((resolve) => {
     const later = new Later<AnyVerdict>();
     later.then(resolve);
-    askOne(parts, { hook, args, all, later }, 0);
+    askOne(parts, { hook, args, all, later, isUnavailable: false }, 0);
   });
 }
 
@@ -104,6 +104,8 @@ interface Asking {
   readonly args: HookArgs[LuaHook];
   readonly all: readonly Script[];
   readonly later: Later<AnyVerdict>;
+  /** A script before could not decide. */
+  isUnavailable: boolean;
 }
 
 function askOne(parts: HookParts, asking: Asking, at: number): void {
@@ -114,8 +116,13 @@ function askOne(parts: HookParts, asking: Asking, at: number): void {
     if (hook === "auth_on_register" || hook === "auth_on_register_m5") {
       parts.cache.settle(call, finalIdOf(args as HookArgs["auth_on_register"], verdict));
     }
-    if (verdict !== "next" || at + 1 === all.length) later.settle(verdict);
-    else askOne(parts, asking, at + 1);
+    if (verdict !== "next" && verdict !== "unavailable") {
+      later.settle(verdict);
+      return;
+    }
+    if (verdict === "unavailable") asking.isUnavailable = true;
+    if (at + 1 < all.length) askOne(parts, asking, at + 1);
+    else later.settle(asking.isUnavailable ? "unavailable" : "next");
   });
 }
 
@@ -129,22 +136,29 @@ function verdictOf(
   if (answer === false) return refusal(hook);
   // Nothing, or what a script returns that means next.
   if (answer === undefined) return "next";
-  // As in VerneMQ: where clients are authorised the next one is asked, an error is nobody's refusal.
-  if (answer === "script_error") {
-    return /^(auth_|on_auth_)/.test(hook) ? "next" : { error: "script_error" };
-  }
+  // As in VerneMQ the next one is asked: an error is nobody's refusal, and nobody's wrong password.
+  if (answer === "script_error") return errorOf(hook);
   if (answer === "failed") return parts.onError === "next" ? "next" : { error: "plugin_error" };
   const { properties } = args as { properties?: HookProperties };
   return verdictOfTable(hook, answer, properties);
 }
 
-/** Who a client is after a register hook: undefined when it was not accepted. */
+/** lua.md, section 3: of the conditional hooks only those that authorise go on after an error. */
+function errorOf(hook: LuaHook): AnyVerdict {
+  const goesOn = hook.startsWith("auth_") || hook === "on_auth_m5";
+  return goesOn ? "unavailable" : { error: "script_error" };
+}
+
+/**
+ * Who a client is after a register hook: undefined when it was not accepted. With `next` another plugin
+ * decides; the entry is then that session's, and ends with it if it never begins.
+ */
 function finalIdOf(
   args: HookArgs["auth_on_register"],
   verdict: AnyVerdict,
 ): SubscriberId | undefined {
-  if (verdict === "ok") return args.subscriber_id;
-  if (verdict === "next" || "error" in verdict) return undefined;
+  if (verdict === "ok" || verdict === "next") return args.subscriber_id;
+  if (typeof verdict === "string" || "error" in verdict) return undefined;
   const { subscriber_id: changed } = verdict.ok as { subscriber_id?: Partial<SubscriberId> };
   return { ...args.subscriber_id, ...changed };
 }

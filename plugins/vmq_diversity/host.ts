@@ -343,9 +343,9 @@ export class LuaHost {
   private stuckReason(thread: LuaThread): string {
     const { call, version } = thread.running;
     const found = this.pending.get(call);
-    const path = found?.version.path ?? this.versions.get(version)?.version.path ?? "a script";
-    const where = found === undefined ? "" : `, ${found.hook}`;
-    return `${path}${where} did not come back to the interpreter's loop: look for a pattern, string.rep or sort order without end`;
+    // What fails a call names its script already.
+    const other = this.versions.get(version)?.version.path ?? "a script";
+    return `${found?.hook ?? other} did not come back to the interpreter's loop: look for a pattern, string.rep or sort order without end`;
   }
 
   private fail(call: Pending, kind: "timeout" | "killed", message: string, nowMs: number): void {
@@ -382,7 +382,7 @@ export class LuaHost {
         void this.threads[index]
           .load({ ...request, request: ++this.lastRequest })
           .then((answer) => {
-            if (answer.fault === undefined) return;
+            if (answer.fault === undefined || this.isStopped) return;
             log.error("a script could not be loaded again", { cause: answer.fault });
           });
       }

@@ -2,7 +2,7 @@
 import { randomBytes } from "node:crypto";
 import { definePlugin, type PluginContext } from "../../core/plugin-api.ts";
 import { AuthCache } from "./auth-cache.ts";
-import { brokerServices } from "./broker-services.ts";
+import { brokerServices, trialServices } from "./broker-services.ts";
 import { scriptCommands } from "./commands.ts";
 import { type HookParts, hookTable } from "./hooks.ts";
 import { LuaHost } from "./host.ts";
@@ -45,6 +45,7 @@ function librarySettings(context: Context): Map<string, string | number | boolea
   for (const [provider, keys] of Object.entries(PROVIDER_KEYS)) {
     for (const key of keys) add(`vmq_diversity.${provider}.${key}`, key.endsWith("file"));
   }
+  settings.set("vmq_diversity.environment", context.settings.environment?.join(",") ?? "");
   add("vmq_bcrypt.default_log_rounds");
   for (const key of context.keysBelow("vmq_bcrypt.")) add(key);
   return settings;
@@ -61,9 +62,10 @@ async function start(context: Context): Promise<void> {
     bytesMax: settings.kv_memory,
   });
   context.setInterval(() => kv.sweep(), KV_SWEEP_MS);
+  const topicMaxDepth = Number(context.config("topic_max_depth") ?? 10);
   const cache = new AuthCache({
     log,
-    topicMaxDepth: Number(context.config("topic_max_depth") ?? 10),
+    topicMaxDepth,
     limits: { entriesMax: settings.auth_cache_size, bytesMax: settings.auth_cache_memory },
   });
   const scriptDir = scriptFolder(context);
@@ -107,7 +109,8 @@ async function start(context: Context): Promise<void> {
     if (settings.watch) await scripts.watch();
     registerMetrics(context, { host, scripts, cache, kv });
     const resolve = (path: string): string => context.resolvePath(path);
-    const commands = scriptCommands({ scripts, cache, resolve, offline: options });
+    const offline = { ...options, services: () => trialServices(log, topicMaxDepth) };
+    const commands = scriptCommands({ scripts, cache, resolve, offline });
     for (const command of commands) context.command(command);
   } catch (error) {
     scripts.stop();

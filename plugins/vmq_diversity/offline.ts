@@ -1,10 +1,14 @@
-import { readFileSync } from "node:fs";
 import { nearest } from "../../core/plugin-api.ts";
 import { type HostOptions, LuaHost, type Version } from "./host.ts";
+import { readScript } from "./script-files.ts";
+import type { Services } from "./services.ts";
 import { isTable, plain, refusal, verdictOfTable } from "./verdicts.ts";
 import { LUA_HOOKS, type LuaHook } from "./wire.ts";
 
-export type OfflineOptions = Omit<HostOptions, "ended">;
+export interface OfflineOptions extends Omit<HostOptions, "ended" | "services"> {
+  /** Made anew for each script that is tried. */
+  readonly services: () => Services;
+}
 
 /** Loads a script in a thread of its own. Rejects with `file:line: message`; gives what it found. */
 export async function checkScript(path: string, options: OfflineOptions): Promise<string> {
@@ -27,15 +31,20 @@ export async function runScript(
   json: string,
   options: OfflineOptions,
 ): Promise<string> {
+  if (hook === "") throw new Error("hook is missing: hook=HOOK, such as hook=auth_on_register");
   const known = LUA_HOOKS.find((name) => name === hook);
   if (known === undefined) {
     const [near] = nearest(hook, LUA_HOOKS, 1);
-    throw new Error(`"${hook}" is no hook${near ? `, did you mean ${near}?` : ""}`);
+    const hint =
+      near === undefined ? `; there are ${LUA_HOOKS.join(", ")}` : `, did you mean ${near}?`;
+    throw new Error(`"${hook}" is no hook${hint}`);
   }
-  const args = parseArgs(json);
+  const args = withHiddenPassword(parseArgs(json), options);
   return apart(path, options, async (host, version) => {
     if (!version.hooks.includes(hook)) {
-      throw new Error(`${path} has no function for ${hook}; it has ${version.hooks.join(", ")}`);
+      throw new Error(
+        `${path} has no function for ${hook}; it has ${version.hooks.join(", ") || "no hooks"}`,
+      );
     }
     return new Promise((resolve, reject) => {
       host.askRaw(version, known, args, (answer, failure) => {
@@ -61,6 +70,13 @@ function parseArgs(json: string): object {
   return args;
 }
 
+/** Scripts get passwords encrypted; whoever types one writes it as it is. */
+function withHiddenPassword(args: object, { obfuscate }: OfflineOptions): object {
+  const { password } = args as { password?: unknown };
+  if (typeof password !== "string") return args;
+  return { ...args, password: Uint8Array.from(obfuscate(Buffer.from(password))) };
+}
+
 function answerText(hook: LuaHook, answer: unknown): string {
   if (answer === true) return "true\nverdict: ok\n";
   if (answer === false) return `false\nverdict: error ${refusal(hook).error}\n`;
@@ -78,13 +94,14 @@ async function apart<T>(
 ): Promise<T> {
   const host = new LuaHost({
     ...options,
+    services: options.services(),
     worker: { ...options.worker, threads: 1 },
     ended: () => undefined,
   });
   try {
     await host.start();
     const load = { keepState: false, defaultStates: 1 };
-    return await work(host, await host.load(1, path, readFileSync(path), load));
+    return await work(host, await host.load(1, path, await readScript(path), load));
   } finally {
     await host.stop();
   }

@@ -1,4 +1,5 @@
 import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { LuaFactory } from "wasmoon";
@@ -57,6 +58,17 @@ function pathOf(context: SettingsContext, setting: string, bundled: string): str
   const given = String(context.config(key) ?? "");
   const own = context.resolvePath(given);
   return isWritten || existsSync(own) ? own : bundled;
+}
+
+/** The text of a script. Rejects naming the path. */
+export async function readScript(path: string): Promise<Buffer> {
+  try {
+    return await readFile(path);
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === "EISDIR") throw new Error(`${path} is a folder and no script`, { cause: error });
+    throw error;
+  }
 }
 
 /** The scripts among the entries of a folder. */

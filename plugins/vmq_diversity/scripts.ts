@@ -3,7 +3,7 @@ import { readdir, readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
 import type { Logger } from "../../core/plugin-api.ts";
 import type { CallEnd, LuaHost, Version } from "./host.ts";
-import { scriptNames } from "./script-files.ts";
+import { readScript, scriptNames } from "./script-files.ts";
 import { HookTimes } from "./script-stats.ts";
 import type { LuaHook } from "./wire.ts";
 
@@ -50,6 +50,8 @@ const HINTS: Readonly<Record<Exclude<CallEnd["kind"], "ok">, string>> = {
 
 /** How often files are looked at. */
 const WATCH_MS = 500;
+/** Pause before a script is loaded again that wanted a server which is away. */
+const RETRY_MS = 3_000;
 
 /** The scripts: which are loaded, in which order, and what happens when their files change. */
 export class Scripts {
@@ -59,11 +61,14 @@ export class Scripts {
   private byHook = new Map<string, readonly Script[]>();
   private readonly byVersion = new Map<number, Script>();
   private versions = 0;
+  private isStopped = false;
   private turn: Promise<unknown> = Promise.resolve();
   private timer: NodeJS.Timeout | undefined;
   /** Modification times and sizes of all files that scripts were made of. */
   private stamp = "";
   private readonly reported = new Map<string, string>();
+  /** Scripts whose files were not there at the last look. */
+  private missing: ReadonlySet<string> = new Set();
 
   constructor(options: ScriptsOptions) {
     this.options = options;
@@ -162,7 +167,7 @@ export class Scripts {
   }
 
   private async read(path: string): Promise<{ version: Version; digest: string }> {
-    const source = await readFile(path);
+    const source = await readScript(path);
     const { host, keepState, defaultStates } = this.options;
     const options = { keepState: keepState(), defaultStates };
     const version = await host.load(++this.versions, path, source, options);
@@ -202,7 +207,8 @@ export class Scripts {
 
   /** Loads what is in the script folder now; a script that cannot be loaded is logged. */
   async loadFolder(): Promise<void> {
-    for (const path of await this.folderFiles()) await this.tryLoad(path, "script_dir", path);
+    for (const path of (await this.folderFiles()) ?? [])
+      await this.tryLoad(path, "script_dir", path);
   }
 
   async tryLoad(path: string, origin: Origin, key: string): Promise<void> {
@@ -216,7 +222,20 @@ export class Scripts {
       });
     } catch (error) {
       this.report(path, "script cannot be loaded", error);
+      this.againWhenAvailable(error, async () => {
+        const isWanted = this.find(path) === undefined && (await stampOf(path)) !== "-";
+        if (isWanted) await this.tryLoad(path, origin, key);
+      });
     }
+  }
+
+  /** A script that asks a server while it is loaded is loaded when that server answers. */
+  private againWhenAvailable(error: unknown, load: () => Promise<void>): void {
+    const isAway = error instanceof Error && error.message.includes("unavailable: ");
+    if (!isAway) return;
+    setTimeout(() => {
+      if (!this.isStopped) void load();
+    }, RETRY_MS).unref();
   }
 
   /** Once per fault, not twice a second. */
@@ -229,7 +248,7 @@ export class Scripts {
 
   /** `vmq_diversity.watch`: new, changed and removed files take effect by themselves. */
   async watch(): Promise<void> {
-    this.stamp = await this.stampNow();
+    this.stamp = await this.stampNow((await this.folderFiles()) ?? []);
     let isLooking = false;
     this.timer = setInterval(() => {
       if (isLooking) return;
@@ -242,32 +261,46 @@ export class Scripts {
   }
 
   stop(): void {
+    this.isStopped = true;
     clearInterval(this.timer);
   }
 
   private async look(): Promise<void> {
-    const stamp = await this.stampNow();
+    const files = await this.folderFiles();
+    if (files === undefined) return;
+    await this.unloadMissing(files);
+    const stamp = await this.stampNow(files);
     if (stamp === this.stamp) return;
     this.stamp = stamp;
-    const files = await this.folderFiles();
-    const { log } = this.options;
     for (const script of [...this.list]) {
-      const { path } = script;
-      if (script.origin === "script_dir" && !files.includes(path)) {
-        if (await this.unload(path))
-          log.info("script unloaded, its file is gone", { script: path });
-        continue;
-      }
-      await this.reloadChanged(script);
+      if (!this.missing.has(script.path)) await this.reloadChanged(script);
     }
     for (const path of files) {
       if (this.find(path) === undefined) await this.tryLoad(path, "script_dir", path);
     }
   }
 
+  /**
+   * Scripts of the folder whose files are gone go at the second look: there is a moment without the file
+   * while an editor saves it by renaming, or a deployment exchanges the folder.
+   */
+  private async unloadMissing(files: readonly string[]): Promise<void> {
+    const before = this.missing;
+    const gone = this.list.filter(
+      ({ origin, path }) => origin === "script_dir" && !files.includes(path),
+    );
+    this.missing = new Set(gone.map(({ path }) => path));
+    for (const { path } of gone) {
+      if (!before.has(path) || !(await this.unload(path))) continue;
+      this.options.log.info("script unloaded, its file is gone", { script: path });
+    }
+  }
+
   private async reloadChanged(script: Script): Promise<void> {
     const { path, version } = script;
     const digest = await this.digestWithModules(path, version.modules);
+    // A file that cannot be read now is looked at again, whether or not it changes until then.
+    if (digest === undefined) this.stamp = "";
     if (digest === undefined || digest === script.digest || digest === script.refused) return;
     try {
       await this.reload(path);
@@ -281,22 +314,32 @@ export class Scripts {
       script.refused = digest;
       script.lastError = error instanceof Error ? error.message : String(error);
       this.report(path, "the new version cannot be loaded, the old one goes on", error);
+      this.againWhenAvailable(error, async () => {
+        if (script.refused !== digest || this.find(path) !== script) return;
+        script.refused = undefined;
+        await this.reloadChanged(script);
+      });
     }
   }
 
-  private async folderFiles(): Promise<string[]> {
+  /** What is in the folder; undefined when nobody knows, which is no reason to unload anything. */
+  private async folderFiles(): Promise<string[] | undefined> {
+    const { scriptDir } = this.options;
     try {
-      const { scriptDir } = this.options;
       const names = scriptNames(await readdir(scriptDir, { withFileTypes: true }));
+      this.reported.delete(scriptDir);
       return names.map((name) => join(scriptDir, name));
-    } catch {
+    } catch (error) {
+      const { code } = error as NodeJS.ErrnoException;
       // The folder is not there (any more): no scripts in it.
-      return [];
+      if (code === "ENOENT" || code === "ENOTDIR") return [];
+      this.report(scriptDir, "the script folder cannot be read, what is loaded goes on", error);
+      return undefined;
     }
   }
 
-  private async stampNow(): Promise<string> {
-    const files = new Set(await this.folderFiles());
+  private async stampNow(inFolder: readonly string[]): Promise<string> {
+    const files = new Set(inFolder);
     for (const { path, version } of this.list) {
       files.add(path);
       for (const file of version.modules) files.add(file);
@@ -312,7 +355,7 @@ export class Scripts {
     try {
       return digestOf(...(await Promise.all([path, ...modules].map((file) => readFile(file)))));
     } catch {
-      // A file in the middle of being written, or gone: the next look tells.
+      // A file that is gone for the moment or for ever.
       return undefined;
     }
   }
@@ -328,8 +371,9 @@ function byOrder(a: Script, b: Script): number {
 
 async function stampOf(file: string): Promise<string> {
   try {
-    const { mtimeMs, size, ino } = await stat(file);
-    return `${mtimeMs} ${size} ${ino}`;
+    // The change time tells of a new mode or owner.
+    const { mtimeMs, ctimeMs, size, ino } = await stat(file);
+    return `${mtimeMs} ${ctimeMs} ${size} ${ino}`;
   } catch {
     return "-";
   }

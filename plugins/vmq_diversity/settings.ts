@@ -1,4 +1,5 @@
 import type { PluginSettings } from "../../core/plugin-api.ts";
+import { tlsSettings } from "./libs/tls-settings.ts";
 
 /** Settings that VerneMQ has not; its own stand in the broker's schema. */
 export const SETTINGS = {
@@ -6,6 +7,10 @@ export const SETTINGS = {
     type: "flag",
     default: "on",
     doc: "Load new, changed and removed scripts by themselves.",
+  },
+  environment: {
+    type: "list",
+    doc: "Environment variables that scripts may read with os.getenv, separated by commas.",
   },
   worker_threads: {
     type: "integer",
@@ -65,4 +70,7 @@ export const SETTINGS = {
     min: 1,
     doc: "Most memory of all tables of the module kv; inserts beyond raise an error.",
   },
+  ...tlsSettings("mysql.", "MySQL"),
+  ...tlsSettings("redis.", "Redis"),
+  ...tlsSettings("memcache.", "Memcached"),
 } as const satisfies PluginSettings;

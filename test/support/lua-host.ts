@@ -34,6 +34,8 @@ export async function startHost(
     queuedMax?: number;
     folder?: string;
     scope?: Scope;
+    /** Takes the lines of the log, JSON. */
+    logged?: (line: string) => void;
   } = {},
 ): Promise<TestHost> {
   await built();
@@ -41,7 +43,11 @@ export async function startHost(
   const folder = options.folder ?? tempDir(scope);
   const secret = randomBytes(32);
   const obfuscator = new Obfuscator(secret);
-  const log = createLogger({ level: "silent" });
+  const { logged } = options;
+  const log =
+    logged === undefined
+      ? createLogger({ level: "silent" })
+      : createLogger({ level: "debug", format: "json", destination: { write: logged } });
   const cache = new AuthCache({ log, topicMaxDepth: 10 });
   const ends: CallEnd[] = [];
   const host = new LuaHost({

@@ -59,12 +59,14 @@ function outcome(method: string, verdict: AuthVerdict): AuthOutcome {
     }
     return { kind: code === 0 ? "success" : "continue", properties: checked.properties };
   }
-  return { kind: "refused", ...refusal(verdict === "next" ? "next" : verdict.error) };
+  return { kind: "refused", ...refusal(typeof verdict === "string" ? verdict : verdict.error) };
 }
 
 /** Without a code of its own a refusal is 0x8C before CONNACK: the method is not supported. */
 function refusal(error: HookError): { code: number; properties: Properties | undefined } {
-  if (error === "plugin_error") return { code: 0x83, properties: undefined };
+  if (error === "plugin_error" || error === "plugin_unavailable") {
+    return { code: 0x83, properties: undefined };
+  }
   if (typeof error !== "object") {
     const code = reasonCodeOf(error);
     return { code: code !== undefined && code >= 0x80 ? code : 0x8c, properties: undefined };

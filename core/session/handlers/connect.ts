@@ -120,7 +120,7 @@ function register(session: Session, progress: Progress): void {
       applyModifiers(session, progress, answer.ok);
       checkWill(session, progress);
     } else {
-      const error = answer === "next" ? "next" : answer.error;
+      const error = typeof answer === "string" ? answer : answer.error;
       if (mode === "hooks" && error === "plugin_chain_exhausted") checkWill(session, progress);
       else refuseRegistration(session, error);
     }
@@ -223,6 +223,10 @@ function refuseRegistration(session: Session, error: HookError): void {
   }
   if (error === "plugin_error") {
     session.refuse(0x83, undefined, why);
+    return;
+  }
+  if (error === "plugin_unavailable") {
+    session.refuse(0x88, undefined, why);
     return;
   }
   // A bare name is a reason of VerneMQ, not a reason code: 0x86, whatever it is.

@@ -362,7 +362,7 @@ function decide(
     if (newAlias !== 0) learnAlias(session, newAlias, newRoute);
     accept(session, newRoute, changed, answer, verdict.ok.throttle ?? 0);
   } else {
-    refuse(session, route, answer, verdict === "next" ? "next" : verdict.error);
+    refuse(session, route, answer, typeof verdict === "string" ? verdict : verdict.error);
   }
 }
 

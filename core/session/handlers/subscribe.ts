@@ -90,7 +90,7 @@ function decide(session: Session, packet: SubscribePacket, verdict: unknown): vo
     return;
   }
   session.core.counters.subscribeAuthError[session.versionIndex]++;
-  const error = answer === "next" ? "next" : answer.error;
+  const error = typeof answer === "string" ? answer : answer.error;
   const code = refusalCode(error);
   const refused = packet.subscriptions.map(() => ({ refused: code }));
   const text = typeof error === "object" ? errorText(error) : undefined;

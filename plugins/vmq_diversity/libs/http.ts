@@ -83,12 +83,12 @@ export const http: LibraryFactory = (host) => {
     (call, ...args) =>
       request(call, method, args);
   return {
-    ensure_pool: (_, given) => {
-      const config = new PoolConfig("http", given, host);
+    ensure_pool: (call, given) => {
+      const config = new PoolConfig("http", given, host, call);
       const { id, size, overflow } = config.idAndSize("pool_http", undefined, 10);
       const tls = config.tlsOfAnyServer();
       config.end();
-      return pools.ensure(id, () => {
+      return pools.ensure(id, config, () => {
         const agent = import("undici").then(
           ({ Agent }) =>
             new Agent({

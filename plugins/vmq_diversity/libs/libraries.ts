@@ -2,6 +2,7 @@ import type { LibraryFactory } from "../worker/library.ts";
 import { authCacheLibrary } from "./auth-cache.ts";
 import { bcryptLibrary } from "./bcrypt.ts";
 import { cryptoLibrary } from "./crypto.ts";
+import { environment } from "./environment.ts";
 import { http } from "./http.ts";
 import { jsonLibrary } from "./json.ts";
 import { kvLibrary } from "./kv.ts";
@@ -18,6 +19,7 @@ export const LIBRARIES: Readonly<Record<string, LibraryFactory>> = {
   bcrypt: bcryptLibrary,
   cockroachdb,
   crypto: cryptoLibrary,
+  environment,
   http,
   json: jsonLibrary,
   kv: kvLibrary,

@@ -1,3 +1,4 @@
+import type { ConnectionOptions } from "node:tls";
 import type { Client } from "memjs";
 import {
   type LibraryFactory,
@@ -7,6 +8,7 @@ import {
   type LuaValue,
   textOf,
 } from "../worker/library.ts";
+import { type MemcachedAddress, tlsClient } from "./memcached-tls.ts";
 import { type Driver, Pool, Pools, reasonOf } from "./pool.ts";
 import { PoolConfig } from "./pool-config.ts";
 
@@ -14,14 +16,14 @@ import { PoolConfig } from "./pool-config.ts";
 const KEY_BYTES_MAX = 250;
 const TIMEOUT_S = 2;
 
-function driverOf(address: string): Driver<Client> {
+function driverOf(address: MemcachedAddress, tls: ConnectionOptions | undefined): Driver<Client> {
   return {
-    connect: async (_lost) => {
-      const { Client } = await import("memjs");
-      const options = { timeout: TIMEOUT_S, conntimeout: TIMEOUT_S, retries: 1 };
-      const client = Client.create(address, { ...options, logger: SILENT });
+    connect: async (lost) => {
+      const options = { timeout: TIMEOUT_S, conntimeout: TIMEOUT_S, retries: 1, logger: SILENT };
+      const client = await (tls === undefined
+        ? plainClient(address, options)
+        : tlsClient(address, tls, options, lost));
       try {
-        // The driver connects with its first request.
         await client.get("nautilus");
       } catch (error) {
         client.close();
@@ -32,6 +34,12 @@ function driverOf(address: string): Driver<Client> {
     close: (client) => client.close(),
     isLost: (error) => !isRefusal(error),
   };
+}
+
+/** The driver connects with the first request, and again by itself. */
+async function plainClient({ host, port }: MemcachedAddress, options: object): Promise<Client> {
+  const { Client, Server } = await import("memjs");
+  return new Client([new Server(host, port, undefined, undefined, options)], options);
 }
 
 /** The server's answer that it will not, such as a value that is too large; the driver words it so. */
@@ -84,14 +92,19 @@ export const memcached: LibraryFactory = (host) => {
       return done ? bytes : false;
     };
   return {
-    ensure_pool: (_, given) => {
-      const config = new PoolConfig("memcached", given, host, "memcache");
+    ensure_pool: (call, given) => {
+      const config = new PoolConfig("memcached", given, host, call, "memcache");
       const size = config.idAndSize("pool_memcached", undefined);
       const server = config.text("host", "host") ?? "127.0.0.1";
-      const address = `${server}:${config.port()}`;
+      const address = { host: server, port: config.port() };
+      const tls = config.tls(server);
       config.end();
-      const driver = driverOf(address);
-      return pools.ensure(size.id, () => new Pool(host, { kind: "memcached", ...size, driver }));
+      const driver = driverOf(address, tls);
+      return pools.ensure(
+        size.id,
+        config,
+        () => new Pool(host, { kind: "memcached", ...size, driver }),
+      );
     },
     get: async (call, poolId, key) => {
       const name = keyOf(key);

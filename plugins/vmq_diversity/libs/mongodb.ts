@@ -74,9 +74,10 @@ export const mongodb: LibraryFactory = (host) => {
   };
 
   return {
-    ensure_pool: (_, given) => {
-      const server = serverOf(new PoolConfig("mongodb", given, host));
-      return pools.ensure(server.id, () => new MongoPool(host, server));
+    ensure_pool: (call, given) => {
+      const config = new PoolConfig("mongodb", given, host, call);
+      const server = serverOf(config);
+      return pools.ensure(server.id, config, () => new MongoPool(host, server));
     },
     insert: (call, pool, collection, given) =>
       poolOf(pool, "insert").use(call, async (db, bson) => {

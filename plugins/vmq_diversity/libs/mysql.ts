@@ -69,8 +69,8 @@ function library(provider: "mysql" | "mysql2"): LibraryFactory {
   return (host) => {
     const pools = new Pools<Pool<Connection>>(provider);
     return {
-      ensure_pool: (_, given) => {
-        const config = new PoolConfig(provider, given, host);
+      ensure_pool: (call, given) => {
+        const config = new PoolConfig(provider, given, host, call);
         const size = config.idAndSize(`pool_${provider}`, "pool_size");
         const server = config.text("host", "host") ?? "localhost";
         const charset = config.text("encoding");
@@ -94,7 +94,11 @@ function library(provider: "mysql" | "mysql2"): LibraryFactory {
         };
         config.end();
         const driver = driverOf(options, server, ssl);
-        return pools.ensure(size.id, () => new Pool(host, { kind: provider, ...size, driver }));
+        return pools.ensure(
+          size.id,
+          config,
+          () => new Pool(host, { kind: provider, ...size, driver }),
+        );
       },
       execute: async (call, poolId, statement, ...args) => {
         const pool = pools.get(textOf(poolId, `${provider}.execute: pool`));

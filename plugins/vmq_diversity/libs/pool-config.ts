@@ -1,7 +1,9 @@
+import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import type { ConnectionOptions } from "node:tls";
 import {
   type LibraryHost,
+  type LuaCall,
   LuaError,
   LuaFloat,
   type LuaTable,
@@ -30,12 +32,37 @@ export class PoolConfig {
   private readonly section: string;
   private readonly known = new Set<string>();
 
+  private readonly call: LuaCall;
+
   /** `section` is the provider's part of the configuration's keys. */
-  constructor(provider: string, config: LuaValue, host: LibraryHost, section = provider) {
+  constructor(
+    provider: string,
+    config: LuaValue,
+    host: LibraryHost,
+    call: LuaCall,
+    section = provider,
+  ) {
     this.provider = provider;
+    this.call = call;
     this.fields = tableOf(config, `${provider}.ensure_pool: config`).hash;
     this.host = host;
     this.section = section;
+  }
+
+  /** Of the fields as they were given; the configuration behind them does not change. */
+  get digest(): string {
+    const hash = createHash("sha256");
+    const entries = [...this.fields].map(([key, value]) => [String(key), value] as const);
+    for (const [key, value] of entries.sort(([a], [b]) => (a < b ? -1 : 1))) {
+      hash.update(JSON.stringify([key, Buffer.isBuffer(value) ? value.toString("hex") : value]));
+    }
+    return hash.digest("base64");
+  }
+
+  warnOfOther(id: string): void {
+    const text = `${this.provider}.ensure_pool: the pool "${id}" is there already with other options`;
+    const hint = "restart the broker to change it, or give it another pool_id";
+    this.host.log("warn", text, { hint }, this.call);
   }
 
   private fault(field: string, allowed: string, given: LuaValue): LuaError {

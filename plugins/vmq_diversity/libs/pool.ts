@@ -300,26 +300,42 @@ export function reasonOf(error: unknown): string {
   return error.message || (error as { code?: string }).code || error.name;
 }
 
+/** What `ensure_pool` was given, to compare. */
+interface Given {
+  readonly digest: string;
+  /** Says in the log that a pool has other options. */
+  warnOfOther(id: string): void;
+}
+
 /** The pools of one provider by `pool_id`. */
 export class Pools<P> {
   private readonly provider: string;
-  private readonly pools = new Map<string, P>();
+  private readonly pools = new Map<string, { pool: P; digests: Set<string> }>();
 
   constructor(provider: string) {
     this.provider = provider;
   }
 
-  /** A second pool with the same id is the first one. */
-  ensure(id: string, make: () => P): true {
-    if (!this.pools.has(id)) this.pools.set(id, make());
+  /** A second pool with the same id is the first one; who asks for other options is told once. */
+  ensure(id: string, given: Given, make: () => P): true {
+    const found = this.pools.get(id);
+    if (found === undefined) {
+      this.pools.set(id, { pool: make(), digests: new Set([given.digest]) });
+    } else if (!found.digests.has(given.digest) && found.digests.size < DIGESTS_MAX) {
+      found.digests.add(given.digest);
+      given.warnOfOther(id);
+    }
     return true;
   }
 
   get(id: string): P {
-    const pool = this.pools.get(id);
-    if (pool !== undefined) return pool;
+    const found = this.pools.get(id);
+    if (found !== undefined) return found.pool;
     throw new LuaError(
       `${this.provider}: there is no pool "${id}": ${this.provider}.ensure_pool makes one`,
     );
   }
 }
+
+/** Different options for one pool that are told apart: a script may make them up. */
+const DIGESTS_MAX = 100;

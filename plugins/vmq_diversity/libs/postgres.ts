@@ -80,8 +80,8 @@ function library(provider: "postgres" | "cockroachdb"): LibraryFactory {
     const pools = new Pools<Pool<PostgresSession>>(provider);
     const names = new StatementNames();
     return {
-      ensure_pool: (_, given) => {
-        const config = new PoolConfig(provider, given, host);
+      ensure_pool: (call, given) => {
+        const config = new PoolConfig(provider, given, host, call);
         const size = config.idAndSize(`pool_${provider}`, "pool_size");
         const server = config.text("host", "host") ?? "localhost";
         const options = {
@@ -96,7 +96,11 @@ function library(provider: "postgres" | "cockroachdb"): LibraryFactory {
         };
         config.end();
         const driver = driverOf(options);
-        return pools.ensure(size.id, () => new Pool(host, { kind: provider, ...size, driver }));
+        return pools.ensure(
+          size.id,
+          config,
+          () => new Pool(host, { kind: provider, ...size, driver }),
+        );
       },
       execute: async (call, poolId, statement, ...args) => {
         const pool = pools.get(textOf(poolId, `${provider}.execute: pool`));

@@ -53,8 +53,8 @@ function isReply(error: unknown): boolean {
 export const redis: LibraryFactory = (host) => {
   const pools = new Pools<Pool<Redis>>("redis");
   return {
-    ensure_pool: (_, given) => {
-      const config = new PoolConfig("redis", given, host);
+    ensure_pool: (call, given) => {
+      const config = new PoolConfig("redis", given, host, call);
       const size = config.idAndSize("pool_redis", "pool_size");
       const server = config.text("host", "host") ?? "localhost";
       const username = config.text("user", "user");
@@ -70,7 +70,11 @@ export const redis: LibraryFactory = (host) => {
       };
       config.end();
       const driver = driverOf(options);
-      return pools.ensure(size.id, () => new Pool(host, { kind: "redis", ...size, driver }));
+      return pools.ensure(
+        size.id,
+        config,
+        () => new Pool(host, { kind: "redis", ...size, driver }),
+      );
     },
     cmd: async (call, poolId, command, ...args) => {
       const pool = pools.get(textOf(poolId, "redis.cmd: pool"));

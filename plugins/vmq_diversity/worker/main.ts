@@ -12,6 +12,7 @@ import {
 import { ownThread } from "../thread-time.ts";
 import { Engine } from "./engine.ts";
 import { type LibraryHost, type LuaCall, LuaError, type PoolStats } from "./library.ts";
+import { LogLimit } from "./log-limit.ts";
 import { loadLua } from "./lua-api.ts";
 import { Marshal } from "./marshal.ts";
 import { LuaRuntime } from "./runtime.ts";
@@ -55,12 +56,14 @@ const asked = new Map<
 >();
 let requests = 0;
 const pools = new Set<() => PoolStats>();
+const logLimit = new LogLimit();
 
 const host: LibraryHost = {
   settings: options.settings,
   threads: options.threads,
   secret: options.secret,
   log: (level, message, fields = {}, call) => {
+    if (!logLimit.admits(call?.script ?? "")) return;
     const text = message.slice(0, MESSAGE_LENGTH_MAX);
     post({ type: "log", level, message: text, fields, script: call?.script });
   },
@@ -152,6 +155,10 @@ port.on("message", (message: ToWorker) => {
 
 setInterval(() => Atomics.add(progress, TURNS, 1), TICK_MS).unref();
 setInterval(() => {
+  for (const { script, lost } of logLimit.next()) {
+    const text = "the script logs too much: lines were left out";
+    post({ type: "log", level: "warn", message: text, fields: { lost }, script });
+  }
   post({
     type: "stats",
     pools: [...pools].map((read) => read()),

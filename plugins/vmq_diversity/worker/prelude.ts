@@ -171,7 +171,7 @@ base.table = copy_of(table)
 base.math = copy_of(math)
 ${OLDER_LUA}
 base.os = copy_of(os, { clock = true, date = true, difftime = true, time = true })
-for _, name in ipairs { "execute", "exit", "getenv", "remove", "rename", "setlocale", "tmpname" } do
+for _, name in ipairs { "execute", "exit", "remove", "rename", "setlocale", "tmpname" } do
   base.os[name] = forbidden("os." .. name)
 end
 base.io = {
@@ -358,6 +358,7 @@ local api = {}
 
 -- The tables of the libraries are there: what is in base now belongs to the engine.
 function api.seal()
+  base.os.getenv, base.environment = base.environment.getenv, nil
   mark(base)
   mark(globals)
   loaded._G = globals

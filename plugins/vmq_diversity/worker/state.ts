@@ -306,7 +306,7 @@ export class LuaState {
     const message = marshal.textAt(thread, -1);
     if (status === LUA_ERRMEM) {
       this.kill(this.runtime.memoryFault);
-      return { kind: "killed", message: this.killed as unknown as string, traceback };
+      return this.killedOutcome(this.killed as unknown as string);
     }
     this.late.end();
     api.lua_resetthread(thread);

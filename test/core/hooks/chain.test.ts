@@ -39,6 +39,28 @@ describe("all till ok", () => {
     expect(next.failures).toEqual([]);
   });
 
+  test("unavailable asks the next plugin, and is the reason when nobody decides", async () => {
+    const away = publisher("a", () => "unavailable" as const);
+    const late = publisher("a", async () => "unavailable" as const);
+    const broken = publisher(
+      "b",
+      () => {
+        throw new Error("broken");
+      },
+      { onError: "next" },
+    );
+    for (const first of [away, late]) {
+      expect(await rig([first, publisher("b", () => "ok")]).publish()).toBe("ok");
+      const ended = { error: "plugin_unavailable" };
+      expect(await rig([first]).publish()).toEqual(ended);
+      expect(await rig([first, publisher("b", () => "next")]).publish()).toEqual(ended);
+      expect(await rig([first, publisher("b", async () => "next" as const)]).publish()).toEqual(
+        ended,
+      );
+      expect(await rig([first, broken]).publish()).toEqual({ error: "plugin_error" });
+    }
+  });
+
   test("H-04 an answer of no known form is an error that carries it, never an acceptance", () => {
     for (const [answer, error] of [
       ["foo", "foo"],

@@ -80,6 +80,62 @@ async function start(
 const ANY = [{ pattern: "#" }];
 const VERSIONS = [4, 5] as const;
 
+it("[check 35] an entry is what the register hook of a script has put in, unless it refused or failed", async () => {
+  const { connect, script } = await startLua({
+    scripts: {
+      "a.lua": `
+          local function register(r)
+            local all = {{ pattern = "#" }}
+            if r.username ~= "plain" then auth_cache.insert("", r.client_id, r.username, all, all) end
+            if r.username == "evil" then return false end
+            if r.username == "broken" then error("broken") end
+            if r.username == "moved" then return { subscriber_id = { mountpoint = "", client_id = "new" } } end
+            if r.username == "other" then return next end
+            return true
+          end
+          hooks = { auth_on_register_m5 = register, auth_on_publish_m5 = function() return false end }`,
+    },
+    plugins: [
+      {
+        name: "zz_last",
+        hooks: {
+          auth_on_register_m5: ({ username }) => (username === "other" ? "ok" : "next"),
+        },
+      },
+    ],
+  });
+  const may = async (username: string): Promise<boolean | "refused"> => {
+    const options = { clientId: "c", username, password: "p", protocolVersion: 5 as const };
+    const client = await connect(options).catch(() => undefined);
+    if (client === undefined) return "refused";
+    const done = await client.publishAsync("t", "x", { qos: 1 }).then(
+      () => true,
+      () => false,
+    );
+    await client.endAsync();
+    return done;
+  };
+  expect(await may("plain")).toBe(false);
+  expect(await may("bob")).toBe(true);
+  for (const username of ["evil", "broken"]) {
+    expect(await may(username)).toBe("refused");
+    expect((await script("cache show")).stdout).toMatch(/^0 entries/m);
+    expect(await may("plain")).toBe(false);
+  }
+  const moved = await connect({
+    clientId: "c",
+    username: "moved",
+    password: "p",
+    protocolVersion: 5,
+  });
+  await moved.publishAsync("t", "x", { qos: 1 });
+  expect((await script("cache show", "client-id=c")).stdout).toContain("no entry for c");
+  expect((await script("cache show", "client-id=new")).stdout).toContain("pattern");
+  await moved.endAsync();
+  expect(await may("other")).toBe(true);
+  expect(await may("plain")).toBe(false);
+});
+
 describe.each(VERSIONS)("auth_cache in a broker, MQTT protocol level %i", (protocolVersion) => {
   it("refuses a SUBSCRIBE with one forbidden filter as a whole", async () => {
     const { connect } = await start({ one: { subscribe: [{ pattern: "a/+", maxQos: 1 }] } });

@@ -299,6 +299,8 @@ for (const { name, method, has, start, settings } of BACKENDS) {
       await server.stop();
       const code = await refusalOf(broker.connect(bob({ clientId: "late" })));
       expect([3, 5]).toContain(code);
+      const late = broker.connect(bob({ clientId: "late", protocolVersion: 5 }));
+      expect(await refusalOf(late)).toBe(0x88);
       await online.publishAsync("a/x/c", "x", { qos: 1 });
       await server.start();
       await waitFor(

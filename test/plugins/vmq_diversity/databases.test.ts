@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
 import { freePort, tempDir, waitFor } from "../../support/broker.ts";
 import { createCa } from "../../support/certs.ts";
+import { startLua } from "../../support/lua.ts";
 import { startHost, type TestHost } from "../../support/lua-host.ts";
 import {
   hasMariadb,
@@ -287,6 +288,105 @@ describe("TLS verifies the server by its CA, not without it, and not by another 
         ...["--tls-ca-cert-file", `${folder}/ca.pem`],
       ]);
       await check("redis", `port = ${port}`, 'redis.cmd(pool, "set", "k", "v")', folder);
+    },
+    120_000,
+  );
+
+  it.skipIf(!hasMemcached())("memcached", async () => {
+    const folder = certificateFor("memcache");
+    const files = `ssl_chain_cert=${folder}/cert.pem,ssl_key=${folder}/key.pem`;
+    const server = await startMemcached("test", ["-Z", "-o", files]);
+    const answer = 'memcached.set(pool, "k", ("x"):rep(100000))';
+    await check("memcached", `port = ${server.port}`, answer, folder);
+    const get = 'return #memcached.get("memcached1", "k")';
+    expect(await lua.run(get)).toBe(100_000);
+    // A connection that ended while nobody used it costs nobody a call.
+    await server.stop();
+    await server.start();
+    await lua.run('return memcached.set("memcached1", "k", "v")');
+    await server.stop();
+    await expect(lua.run(get)).rejects.toThrow("unavailable: memcached memcached1");
+    await server.start();
+    const isBack = 'return memcached.set("memcached1", "k", "back")';
+    await waitFor("the pool is back", () => lua.run(isBack).catch(() => false), 20_000);
+  });
+
+  it.skipIf(!hasMemcached())("memcached asks the client for a certificate", async () => {
+    const folder = certificateFor("memcache");
+    const files = [`ssl_chain_cert=${folder}/cert.pem`, `ssl_key=${folder}/key.pem`];
+    // 2: a certificate of the client is required.
+    const more = [`ssl_ca_cert=${folder}/ca.pem`, "ssl_verify_mode=2"];
+    const server = await startMemcached("test", ["-Z", "-o", [...files, ...more].join(",")]);
+    const connect = (id: string, fields: string): Promise<unknown> =>
+      lua.run(
+        `memcached.ensure_pool { pool_id = "${id}", host = "localhost", port = ${server.port}, ssl = true,
+           cacertfile = "${folder}/ca.pem" ${fields} }
+         return memcached.set("${id}", "k", "v")`,
+      );
+    const own = `, certfile = "${folder}/cert.pem", keyfile = "${folder}/key.pem"`;
+    expect(await connect("with", own)).toBe("v");
+    await expect(connect("without", "")).rejects.toThrow("unavailable: memcached without");
+  });
+
+  it.skipIf(!hasMemcached() || !hasRedis() || !hasMariadb())(
+    "mysql, redis and memcached, by the configuration alone",
+    async () => {
+      const folder = certificateFor("memcache");
+      const [cert, key] = [`${folder}/cert.pem`, `${folder}/key.pem`];
+      const files = `ssl_chain_cert=${cert},ssl_key=${key}`;
+      const memcached = await startMemcached("test", ["-Z", "-o", files]);
+      const redisPort = await freePort();
+      await startRedis("test", [
+        ...["--tls-port", String(redisPort), "--tls-auth-clients", "no"],
+        ...["--tls-cert-file", cert, "--tls-key-file", key],
+      ]);
+      const ofMysql = certificateFor("mysql");
+      const mariadb = await startMariadb("test", [
+        ...[`--ssl-cert=${ofMysql}/cert.pem`, `--ssl-key=${ofMysql}/key.pem`],
+      ]);
+      const settings = (section: string, port: number, ca: string): Record<string, string> => ({
+        [`vmq_diversity.${section}.host`]: "localhost",
+        [`vmq_diversity.${section}.port`]: String(port),
+        [`vmq_diversity.${section}.ssl`]: "on",
+        [`vmq_diversity.${section}.cafile`]: ca,
+      });
+      const ask = async (ca: string, caOfMysql: string): Promise<string> => {
+        const { connect } = await startLua({
+          scripts: {
+            "a.lua": `local asked = {
+                memcached = function() return memcached.set("pool_memcached", "k", "v") end,
+                redis = function() return redis.cmd("pool_redis", "set", "k", "v") end,
+                mysql = function() return mysql.execute("pool_mysql", "SHOW STATUS LIKE 'Ssl_version'")[1].Value:sub(1, 3) end,
+              }
+              hooks = { auth_on_register = function() return true end, auth_on_subscribe = function() return true end,
+                auth_on_publish = function()
+                  local seen = {}
+                  for name, call in pairs(asked) do
+                    _G[name].ensure_pool {}
+                    local ok, answer = pcall(call)
+                    seen[#seen + 1] = name .. " " .. (ok and tostring(answer) or answer:match("unavailable") or answer)
+                  end
+                  table.sort(seen)
+                  return { payload = table.concat(seen, ", ") } end }`,
+          },
+          settings: {
+            ...settings("memcache", memcached.port, ca),
+            ...settings("redis", redisPort, ca),
+            ...settings("mysql", mariadb.port, caOfMysql),
+          },
+        });
+        const client = await connect();
+        await client.subscribeAsync("answer");
+        const received = new Promise<string>((resolve) =>
+          client.once("message", (_, payload) => resolve(payload.toString())),
+        );
+        await client.publishAsync("answer", "");
+        return received;
+      };
+      const mine = await ask(`${folder}/ca.pem`, `${ofMysql}/ca.pem`);
+      expect(mine).toBe("memcached v, mysql TLS, redis true");
+      const other = await ask(`${ofMysql}/ca.pem`, `${folder}/ca.pem`);
+      expect(other).toBe("memcached unavailable, mysql unavailable, redis unavailable");
     },
     120_000,
   );

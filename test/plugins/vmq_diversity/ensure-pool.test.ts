@@ -1,5 +1,5 @@
 import { beforeAll, describe, expect, it } from "vitest";
-import { freePort } from "../../support/broker.ts";
+import { freePort, waitFor } from "../../support/broker.ts";
 import { startHost, type TestHost } from "../../support/lua-host.ts";
 
 /** `ensure_pool` of every provider without a server: fields, defaults, and a backend that is not there. */
@@ -25,7 +25,7 @@ const CALLS = {
   memcached: 'get(pool, "x")',
 };
 const PROVIDERS = Object.entries(CALLS);
-const WITH_TLS = ["postgres", "cockroachdb", "mysql", "mysql2", "mongodb", "redis", "http"];
+const WITH_TLS = [...Object.keys(CALLS), "http"];
 
 describe("ensure_pool", () => {
   const ensure = (provider: string, field: string): Promise<unknown> =>
@@ -79,9 +79,27 @@ describe("ensure_pool", () => {
       ["redis", 'database = "x"', "database must be a number from 0 to 100000, not string"],
       ["mongodb", 'w_mode = "always"', 'w_mode must be one of safe, unsafe, not "always"'],
       ["mysql2", "encoding = 8", "encoding must be a string, not 8"],
-      ["memcached", "ssl = true", "there is no field ssl"],
     ] as const) {
       await expect(ensure(provider, field)).rejects.toThrow(`${provider}.ensure_pool: ${message}`);
+    }
+  });
+
+  it("is the first one's for everybody, and says once who wanted it otherwise", async () => {
+    const lines: { msg: string; script?: string; hint?: string }[] = [];
+    const logged = (line: string): void => void lines.push(JSON.parse(line));
+    const { load, call } = await startHost({ settings: SETTINGS, logged, scope: "test" });
+    for (const provider of [...Object.keys(CALLS), "http"]) {
+      const ensure = (size: number): string =>
+        `${provider}.ensure_pool { ${provider === "http" ? "" : 'host = "a", port = 1,'} size = ${size}, pool_id = "p" }`;
+      await load(ensure(5), { states: 2 });
+      const changed = await load(
+        `${ensure(6)} hooks = { auth_on_publish = function() ${ensure(6)} return { 1 } end }`,
+        { states: 2 },
+      );
+      await call(changed);
+      await waitFor("it is said", () => lines.length > 0);
+      const msg = `${provider}.ensure_pool: the pool "p" is there already with other options`;
+      expect(lines.splice(0)).toEqual([expect.objectContaining({ msg, level: "warning" })]);
     }
   });
 

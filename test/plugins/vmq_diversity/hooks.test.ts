@@ -1,4 +1,3 @@
-import { connectAsync } from "mqtt";
 import { describe, expect, it } from "vitest";
 import { freePort, waitFor } from "../../support/broker.ts";
 import { refusalOf, startLua } from "../../support/lua.ts";
@@ -24,7 +23,8 @@ describe("auth_on_register", () => {
     ["{}", undefined, undefined],
     ["true, 1", undefined, undefined],
     ["{ nosuchkey = 1 }", 5, 0x86],
-    ["error('boom')", 5, 0x86],
+    // Nobody's wrong password.
+    ["error('boom')", 5, 0x88],
   ])("[check 1] returning %s gives CONNACK %s, MQTT 5 %s", async (answer, v3, v5) => {
     const { connect } = await startLua({ scripts: { "a.lua": register(`return ${answer}`) } });
     if (v3 === undefined) {
@@ -86,6 +86,19 @@ describe("auth_on_register", () => {
     await connect(BOB);
   });
 
+  it.each([4, 5] as const)("knows what MQTT %s calls a clean start", async (protocolVersion) => {
+    const [name, other] = protocolVersion === 5 ? ["start", "session"] : ["session", "start"];
+    const { connect } = await startLua({
+      scripts: {
+        "a.lua": register(
+          `return r.clean_${name} == (r.client_id == "clean") and r.clean_${other} == nil`,
+        ),
+      },
+    });
+    await connect({ ...BOB, clientId: "clean", protocolVersion });
+    await connect({ ...BOB, clientId: "kept", clean: false, protocolVersion });
+  });
+
   it("[check 11] knows the listener with forward_connection_opts", async () => {
     const listener = await freePort();
     const { connect, port } = await startLua({
@@ -128,6 +141,19 @@ describe("auth_on_register", () => {
     expect(await refusalOf(connect({ ...BOB, username: "eve" }))).toBe(4);
     const alone = await startLua({ scripts: { "a.lua": failing } });
     expect(await refusalOf(alone.connect(BOB))).toBe(5);
+  });
+
+  it("accepts nobody because a script failed, and blames no password for it", async () => {
+    const scripts = {
+      "b.lua": register("if r.username == 'bad' then error('broken') end"),
+      "c.lua": register("return nil"),
+    };
+    // Whoever is known to nobody may come in with this; whoever nobody could be asked about may not.
+    const { connect } = await startLua({ scripts, settings: { allow_anonymous: "hooks" } });
+    await connect({ ...BOB, clientId: "unknown" });
+    await connect({ ...BOB, clientId: "unknown5", protocolVersion: 5 });
+    expect(await refusalOf(connect({ ...BOB, username: "bad" }))).toBe(5);
+    expect(await refusalOf(connect({ ...BOB, username: "bad", protocolVersion: 5 }))).toBe(0x88);
   });
 
   it("[check 40] refuses as unavailable after an endless loop, and goes on with the next client", async () => {
@@ -358,29 +384,6 @@ describe("auth_on_subscribe and on_unsubscribe", () => {
     expect(topics()).toEqual(["other", "third"]);
     await client.unsubscribeAsync("third");
     expect(topics()).toEqual(["other"]);
-  });
-});
-
-describe("on_auth_m5", () => {
-  it("leads an enhanced authentication with numeric and named reason codes", async () => {
-    const { port } = await startLua({
-      scripts: {
-        "a.lua": withHooks(
-          "",
-          `on_auth_m5 = function(a)
-             local data = a.properties.p_authentication_data
-             if data == "first" then return { reason_code = 24, properties = { p_authentication_method = "M", p_authentication_data = "more" } } end
-             return { reason_code = "success", properties = { p_authentication_method = "M", p_authentication_data = "done" } } end`,
-        ),
-      },
-    });
-    const client = await connectAsync(`mqtt://127.0.0.1:${port}`, {
-      ...BOB,
-      protocolVersion: 5,
-      reconnectPeriod: 0,
-      properties: { authenticationMethod: "M", authenticationData: Buffer.from("last") },
-    });
-    await client.endAsync(true);
   });
 });
 

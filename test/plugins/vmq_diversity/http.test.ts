@@ -100,6 +100,31 @@ describe("http", () => {
     await waitFor("the connection is closed", () => isClosed);
   });
 
+  it("reads 16 MiB, and not a byte more", async () => {
+    const most = 16 * 1024 * 1024;
+    const run = await serve((request, response) => {
+      response.end(Buffer.alloc(most + Number(request.url?.slice(1))));
+    });
+    expect(await run('return #http.get("h", url .. "0").ref')).toBe(most);
+    expect(await run('return http.get("h", url .. "1")')).toBe(false);
+  });
+
+  it("gives headers in lower case, and those that came several times in one text", async () => {
+    const run = await serve((_, response) => {
+      response.setHeader("Set-Cookie", ["a=1", "b=2"]).setHeader("X-Mine", "yes").end();
+    });
+    const code = 'local h = http.get("h", url).headers return h["set-cookie"], h["x-mine"]';
+    expect(await run(code)).toEqual(["a=1, b=2", "yes"]);
+  });
+
+  it("follows no redirect", async () => {
+    const run = await serve((_, response) => {
+      response.writeHead(302, { location: "/elsewhere" }).end("moved");
+    });
+    const code = 'local r = http.get("h", url) return r.status, r.headers.location, r.ref';
+    expect(await run(code)).toEqual([302, "/elsewhere", "moved"]);
+  });
+
   it("uses as many connections to a server as its pool may have", async () => {
     let busy = 0;
     let most = 0;

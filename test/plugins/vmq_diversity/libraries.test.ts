@@ -2,6 +2,7 @@ import { randomBytes } from "node:crypto";
 import { createServer, type Server } from "node:http";
 import { beforeAll, describe, expect, it } from "vitest";
 import { Obfuscator } from "../../../plugins/vmq_diversity/libs/obf.ts";
+import { waitFor } from "../../support/broker.ts";
 import { atEnd } from "../../support/cleanup.ts";
 import { startHost, type TestHost } from "../../support/lua-host.ts";
 
@@ -167,6 +168,27 @@ describe("kv", () => {
 });
 
 describe("log", () => {
+  it("carries the script's name, and leaves lines out when a script logs without end", async () => {
+    const lines: { msg: string; script?: string; lost?: number }[] = [];
+    const noisy = await startHost({
+      logged: (line) => lines.push(JSON.parse(line)),
+      scope: "test",
+    });
+    const calls = "for i = 1, 5000 do log.info('line ' .. i) print('printed', i) end";
+    const version = await noisy.load(`hooks = { auth_on_publish = function() ${calls} end }`);
+    await noisy.call(version);
+    const said = (text: string) => lines.find(({ msg }) => msg.includes(text));
+    const told = await waitFor("what was left out is told", () => said("lines were left out"));
+    const written = lines.filter(({ msg }) => /^(line|printed)/.test(msg));
+    expect(written.length).toBeLessThanOrEqual(2000);
+    expect(written.slice(0, 2)).toMatchObject([{ msg: "line 1" }, { msg: "printed\t1" }]);
+    for (const line of [told, ...written]) expect(line.script).toMatch(/script1\.lua$/);
+    expect(told.lost).toBe(10_000 - written.length);
+    const again = await noisy.load("hooks = { auth_on_publish = function() log.info('new') end }");
+    await noisy.call(again);
+    await waitFor("the next line is written", () => said("new"));
+  });
+
   it("takes one string", async () => {
     expect(
       await run('log.info("~p"); log.warning("w"); log.error("e"); log.debug("d") return 1'),

@@ -1,6 +1,9 @@
+import { type AddressInfo, createServer } from "node:net";
 import { beforeAll, describe, expect, it } from "vitest";
+import { registerMetrics } from "../../../plugins/vmq_diversity/metrics.ts";
 import type { PoolStats } from "../../../plugins/vmq_diversity/worker/library.ts";
 import { freePort, waitFor } from "../../support/broker.ts";
+import { atEnd } from "../../support/cleanup.ts";
 import { startHost, type TestHost } from "../../support/lua-host.ts";
 import {
   hasMariadb,
@@ -109,6 +112,53 @@ describe.skipIf(!hasPostgres())("a pool", () => {
     expect([...messages]).toEqual([
       expect.stringMatching(/^unavailable: postgres down: connect ECONNREFUSED [\d.:]+$/),
     ]);
+  });
+
+  it("tries a server that is down ever more rarely, and tells calls without trying", async () => {
+    const attemptsMs: number[] = [];
+    const closing = createServer((socket) => {
+      attemptsMs.push(performance.now());
+      socket.destroy();
+    });
+    await new Promise<void>((resolve) => closing.listen(0, "127.0.0.1", resolve));
+    atEnd(() => closing.close(), "test");
+    const { port } = closing.address() as AddressInfo;
+    const version = await lua.load(
+      `redis.ensure_pool { pool_id = "rare", host = "127.0.0.1", port = ${port}, database = 0 }
+       hooks = { auth_on_publish = function() return { select(2, pcall(redis.cmd, "rare", "ping")) } end }`,
+    );
+    let calls = 0;
+    while (attemptsMs.length < 6) {
+      expect(await lua.call(version)).toContain("unavailable: redis rare: ");
+      calls++;
+    }
+    expect(calls).toBeGreaterThan(2 * attemptsMs.length);
+    // Two pauses are longer than the three before them.
+    const [first = 0, , , fourth = 0, , sixth = 0] = attemptsMs;
+    expect(sixth - fourth).toBeGreaterThan(fourth - first);
+  });
+
+  it("has metrics: size, open, busy, waiting, calls, errors, time", async () => {
+    const impatient = await startHost({ callTimeoutMs: 4_000, scope: "test" });
+    const gauges = new Map<string, () => number>();
+    const metrics = { gauge: (name: string, read: () => number) => void gauges.set(name, read) };
+    const none = { scripts: { all: () => [] }, cache: impatient.cache, kv: { size: {} } };
+    registerMetrics({ metrics } as never, { host: impatient.host, ...none } as never);
+    const read = (name: string): number | undefined =>
+      gauges.get(`vmq_diversity_postgres_pool_${name}`)?.();
+    const names = ["size", "open", "busy", "waiting", "calls", "errors"];
+    const seen = (): string => names.map((name) => `${name} ${read(name)}`).join(", ");
+    const version = await load(impatient, "metered", "size = 1, max_overflow = 1", 3);
+    const ask = () => impatient.call(version, { sql: "SELECT pg_sleep(600)" });
+    const settled = Promise.allSettled([ask(), ask(), ask()]);
+    const during = "size 2, open 2, busy 2, waiting 1, calls 3, errors 0";
+    await waitFor("two calls run and one waits", () => seen() === during);
+    await settled;
+    await waitFor("all have failed", () => read("errors") === 3 && read("waiting") === 0);
+    expect(read("elapsed_ms")).toBeGreaterThan(0);
+    expect(await impatient.call(version, { sql: "SELECT 1 AS one" })).toEqual([{ one: 1 }]);
+    await waitFor("the next is counted", () => read("calls") === 4);
+    expect(read("errors")).toBe(3);
   });
 
   it("tells calls that wait when the server goes away", async () => {

@@ -1,8 +1,9 @@
-import { mkdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { tempDir, waitFor } from "../../support/broker.ts";
 import { refusalOf, startLua } from "../../support/lua.ts";
+import { hasRedis, startRedis } from "../../support/servers/databases.ts";
 
 /** Loading, changing and removing scripts (lua.md, section 1, Checks 18 to 20). */
 
@@ -124,6 +125,115 @@ describe("vmq-admin script", () => {
     expect((await run("auth_on_publsh", "{}")).stderr).toContain("did you mean auth_on_publish?");
     expect((await run("auth_on_publish", "{")).stderr).toContain("the arguments are no JSON");
     expect((await run("on_publish", "{}")).stderr).toContain("has no function for on_publish");
+    expect((await script("run", `path=${path}`)).stderr).toContain("hook is missing");
+    expect((await run("nothing_like_it", "{}")).stderr).toContain("there are auth_on_register");
+  });
+
+  it("runs a register hook with the password as somebody types it", async () => {
+    const { script, write } = await startLua();
+    const path = write("sub/a.lua", answer('obf.decrypt(r.password) == "pä"'));
+    const args = (password: string): string => `args={"username":"bob","password":"${password}"}`;
+    const run = (password: string) =>
+      script("run", `path=${path}`, "hook=auth_on_register", args(password));
+    expect((await run("pä")).stdout).toBe("true\nverdict: ok\n");
+    expect((await run("pa")).stdout).toBe("false\nverdict: error invalid_credentials\n");
+  });
+
+  it("says what is wrong with a script that costs too much, and where", async () => {
+    const { script, write } = await startLua();
+    const path = write(
+      "sub/a.lua",
+      `hooks = {
+        auth_on_publish = function() while true do end end,
+        on_publish = function() local s = "x" while true do
+          s = s .. s end end,
+        on_deliver = function() return string.find(("a"):rep(1e6), ("a*"):rep(30) .. "b") end }`,
+    );
+    const run = async (hook: string) =>
+      (await script("run", `path=${path}`, `hook=${hook}`)).stderr;
+    expect(await run("auth_on_publish")).toMatch(
+      /a\.lua:2: more than \d+ instructions in one call/,
+    );
+    expect(await run("on_publish")).toMatch(/a\.lua:4: more than \d+ bytes in one state/);
+    expect(await run("on_deliver")).toMatch(/^\S+a\.lua: on_deliver did not come back/);
+  });
+
+  it("names the path that is no script, in every command", async () => {
+    const { script, folder } = await startLua();
+    for (const command of ["load", "reload", "unload", "check", "run"]) {
+      const hook = command === "run" ? ["hook=on_publish"] : [];
+      for (const path of [folder, join(folder, "none.lua")]) {
+        const { exit, stderr } = await script(command, `path=${path}`, ...hook);
+        expect([command, exit, stderr.includes(path)]).toEqual([command, 1, true]);
+      }
+    }
+    const loaded = await script("load", `path=${folder}`);
+    expect(loaded.stderr).toContain(`Can't load script!\n${folder} is a folder and no script`);
+  });
+});
+
+describe.skipIf(!hasRedis())("a script that asks a server while it is loaded", () => {
+  it("is loaded, or loaded again, as soon as that server is there", async () => {
+    const server = await startRedis("test");
+    await server.stop();
+    const asking = (who: string): string =>
+      answer(
+        "r.username == who",
+        `redis.ensure_pool { pool_id = "p", host = "127.0.0.1", port = ${server.port} }
+         redis.cmd("p", "set who ${who}") local who = redis.cmd("p", "get who")`,
+      );
+    const { write, connect, script } = await startLua({ scripts: { "a.lua": asking("bob") } });
+    expect(await refusalOf(connect(BOB))).toBe(5);
+    const accepts = (username: string) => () =>
+      connect({ ...BOB, username }).then(
+        () => true,
+        () => false,
+      );
+    await server.start();
+    await waitFor("the script is loaded", accepts("bob"), 20_000);
+    await server.stop();
+    write("a.lua", asking("eve"));
+    await waitFor("the new version has failed", async () =>
+      (await script("show")).stdout.includes("unavailable: redis"),
+    );
+    await connect(BOB);
+    await server.start();
+    await waitFor("the new version is loaded", accepts("eve"), 20_000);
+  });
+});
+
+describe("a script that is only tried", () => {
+  it("changes no cache, no table and no client of the running broker", async () => {
+    const { script, write, connect, broker } = await startLua({
+      scripts: {
+        "a.lua": `kv.ensure_table { name = "t" } kv.insert("t", { who = "running" })
+          hooks = {
+            auth_on_register = function(r)
+              if r.client_id == "other" then return { username = kv.lookup("t", "who")[1] } end
+              return auth_cache.insert("", r.client_id, r.username, {{ pattern = "own" }}, {})
+            end,
+          }`,
+      },
+    });
+    const client = await connect(BOB);
+    const cached = await script("cache show");
+    const path = write(
+      "sub/trial.lua",
+      `kv.ensure_table { name = "t" } kv.insert("t", { who = "tried" })
+       auth_cache.insert("", "c", "bob", {{ pattern = "#" }}, {{ pattern = "#" }})
+       local gone = vmq_api.disconnect_by_subscriber_id({ mountpoint = "", client_id = "c" }, {})
+       hooks = { auth_on_register = function(r)
+         auth_cache.insert("", r.client_id, "bob", {{ pattern = "#" }}, {{ pattern = "#" }})
+         return { username = gone .. " " .. kv.lookup("t", "who")[1] } end }`,
+    );
+    expect((await script("check", `path=${path}`)).exit).toBe(0);
+    const args = 'args={"client_id":"c"}';
+    const ran = await script("run", `path=${path}`, "hook=auth_on_register", args);
+    expect(ran.stdout).toContain('{"username":"not_found tried"}');
+    expect(await script("cache show")).toEqual(cached);
+    await connect({ ...BOB, clientId: "other" });
+    expect(broker.sessions().map(({ user }) => user)).toEqual(["bob", "running"]);
+    await client.publishAsync("own", "x", { qos: 1 });
   });
 });
 
@@ -174,6 +284,63 @@ describe("the script folder", () => {
     write("common/who.lua", "return 'eve'");
     await waitFor("the module's new version counts", () =>
       connect({ ...BOB, username: "eve", clientId: "e" }).then(
+        () => true,
+        () => false,
+      ),
+    );
+  });
+
+  it("keeps a script whose file is away for a moment, and drops it when the folder is gone", async () => {
+    const base = tempDir();
+    const release = (name: string, text: string): string => {
+      mkdirSync(join(base, name));
+      writeFileSync(join(base, name, "a.lua"), text);
+      return join(base, name);
+    };
+    const first = release("first", answer("true"));
+    const folder = join(base, "current");
+    symlinkSync(first, folder);
+    const { connect, broker } = await startLua({
+      settings: { "vmq_diversity.script_dir": folder },
+    });
+    const shown = async (): Promise<string> => (await broker.control("script", ["show"])).stdout;
+    const outcome = (): Promise<number> =>
+      connect(BOB).then(
+        () => 0,
+        (error: { code: number }) => error.code,
+      );
+    // As an editor does it that keeps a backup. The other script tells that the folder was looked at.
+    expect(await outcome()).toBe(0);
+    renameSync(join(folder, "a.lua"), join(folder, "a.lua~"));
+    writeFileSync(join(folder, "b.lua"), "hooks = {}");
+    await waitFor("the folder was looked at", async () => (await shown()).includes("b.lua"));
+    writeFileSync(join(folder, "a.lua"), answer("true", "-- saved\n"));
+    expect(await outcome()).toBe(0);
+    expect(await shown()).toMatch(/a\.lua +\| 4 +\| false +\| auth_on_register +\| 2 /);
+    // As a deployment does it: the link points to another folder.
+    release("second", answer("false"));
+    rmSync(folder);
+    symlinkSync(join(base, "second"), folder);
+    await waitFor("the other folder's script answers", async () => (await outcome()) === 4);
+    rmSync(folder);
+    await waitFor("the script is gone", async () => (await outcome()) === 5);
+    symlinkSync(first, folder);
+    await waitFor("the folder is back", async () => (await outcome()) === 0);
+    expect(await shown()).toContain(join(folder, "a.lua"));
+  });
+
+  it("loads a script as soon as its file can be read", async () => {
+    const { write, connect } = await startLua();
+    const there = join(tempDir(), "b.lua");
+    const path = write("a.lua", answer("false"));
+    await waitFor("the script refuses", async () => (await refusalOf(connect(BOB))) === 4);
+    // A link to nothing, as good as a file without the right to read it, which root always has.
+    rmSync(path);
+    symlinkSync(there, path);
+    await refusalOf(connect(BOB));
+    writeFileSync(there, answer("true"));
+    await waitFor("the new version accepts", () =>
+      connect(BOB).then(
         () => true,
         () => false,
       ),

@@ -6,6 +6,7 @@ import { vmqApi } from "../../../plugins/vmq_diversity/libs/small.ts";
 import { LuaError } from "../../../plugins/vmq_diversity/worker/library.ts";
 import { atEnd } from "../../support/cleanup.ts";
 import { lua, luaCall, luaHost, type TestValue } from "../../support/lua-library.ts";
+import { connectClient } from "../../support/raw-client.ts";
 
 /** A broker, the module on it, and the filters that its subscribe hook allows. */
 async function start() {
@@ -34,20 +35,28 @@ async function start() {
 }
 
 describe("vmq_api", () => {
-  it("disconnects a client", async () => {
-    const { connect, call } = await start();
+  it("disconnects a client, and forgets it with do_cleanup, connected or away", async () => {
+    const { broker, call } = await start();
     const id = { mountpoint: "", client_id: "one" };
     const disconnect = (options?: TestValue) => call("disconnect_by_subscriber_id", id, options);
+    const connect = async (isResumed: boolean) => {
+      const client = await connectClient(broker, 4, { clientId: "one", clean: false });
+      expect(client.connack).toMatchObject({ sessionPresent: isResumed });
+      return client;
+    };
     expect(await disconnect({ do_cleanup: false })).toBe("not_found");
-    const client = await connect({ clientId: "one", clean: false });
-    const closed = new Promise((resolve) => client.once("close", () => resolve(true)));
+    const first = await connect(false);
     expect(await disconnect({ do_cleanup: false })).toBe("ok");
-    await closed;
-    const again = await connect({ clientId: "one", clean: false });
-    const gone = new Promise((resolve) => again.once("close", () => resolve(true)));
+    await first.closed();
+    const second = await connect(true);
     expect(await disconnect({ do_cleanup: true })).toBe("ok");
-    await gone;
+    await second.closed();
     expect(await disconnect()).toBe("not_found");
+    const third = await connect(false);
+    third.disconnect();
+    await third.closed();
+    expect(await disconnect({ do_cleanup: true })).toBe("ok");
+    await connect(false);
   });
 
   it("asks the subscribe hooks again", async () => {

@@ -129,10 +129,13 @@ export function startRedis(scope: Scope = "file", more: readonly string[] = []):
 
 export const hasRedis = (): boolean => hasCommand("redis-server", "redis-server");
 
-export function startMemcached(scope: Scope = "file"): Promise<Service> {
+export function startMemcached(
+  scope: Scope = "file",
+  more: readonly string[] = [],
+): Promise<Service> {
   return startService({
     ...{ package: "memcached", command: "memcached", user: "memcache", scope },
-    arguments: (port) => ["-p", String(port), "-l", "127.0.0.1", "-U", "0"],
+    arguments: (port) => ["-p", String(port), "-l", "127.0.0.1", "-U", "0", ...more],
   });
 }
 
