@@ -23,4 +23,4 @@ require "auth/postgres_cockroach_commons"
 pool = "auth_cockroachdb"
 cockroachdb.ensure_pool { pool_id = pool }
 
-hooks = auth_hooks(function(reg) return auth_on_register_common(cockroachdb, reg) end)
+hooks = auth_hooks(register_with(cockroachdb))

@@ -25,4 +25,4 @@ require "auth/postgres_cockroach_commons"
 pool = "auth_postgres"
 postgres.ensure_pool { pool_id = pool }
 
-hooks = auth_hooks(function(reg) return auth_on_register_common(postgres, reg) end)
+hooks = auth_hooks(register_with(postgres))

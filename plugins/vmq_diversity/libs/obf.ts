@@ -5,6 +5,9 @@ const NONCE_BYTES = 12;
 const CHECK_BYTES = 8;
 const HEAD_BYTES = NONCE_BYTES + CHECK_BYTES;
 const BLOCK_BYTES = 16;
+/** Key stream of a text of one block: nearly all passwords. */
+const SHORT_BYTES = 2 * BLOCK_BYTES;
+const MADE_AT_ONCE = 512;
 
 /**
  * Makes passwords unreadable for whoever has not the secret of this start of the broker: AES in counter mode
@@ -14,9 +17,10 @@ const BLOCK_BYTES = 16;
  */
 export class Obfuscator {
   private readonly cipher: Cipher;
-  /** Random bytes are fetched for many calls at once: each fetch is a call of the system. */
+  /** Random bytes and key streams for many short texts, made at once: each call of the system costs. */
   private nonces = Buffer.alloc(0);
-  private used = 0;
+  private streams = Buffer.alloc(0);
+  private used = MADE_AT_ONCE;
 
   /** `secret`: 16 bytes or more. */
   constructor(secret: Uint8Array) {
@@ -26,8 +30,13 @@ export class Obfuscator {
 
   /** Never the same twice. */
   hide(bytes: Uint8Array): Buffer {
-    const nonce = this.nextNonce();
-    const stream = this.streamOf(nonce, bytes.length);
+    if (this.used === MADE_AT_ONCE) this.make();
+    const at = this.used++;
+    const nonce = this.nonces.subarray(at * NONCE_BYTES, (at + 1) * NONCE_BYTES);
+    const stream =
+      bytes.length > BLOCK_BYTES
+        ? this.streamOf(nonce, bytes.length)
+        : this.streams.subarray(at * SHORT_BYTES, (at + 1) * SHORT_BYTES);
     const hidden = Buffer.allocUnsafe(HEAD_BYTES + bytes.length);
     hidden.set(nonce, 0);
     stream.copy(hidden, NONCE_BYTES, 0, CHECK_BYTES);
@@ -46,24 +55,30 @@ export class Obfuscator {
     return clear;
   }
 
-  private nextNonce(): Buffer {
-    if (this.used + NONCE_BYTES > this.nonces.length) {
-      this.nonces = randomBytes(NONCE_BYTES * 512);
-      this.used = 0;
+  private make(): void {
+    this.nonces = randomBytes(NONCE_BYTES * MADE_AT_ONCE);
+    const counters = Buffer.allocUnsafe(SHORT_BYTES * MADE_AT_ONCE);
+    for (let at = 0; at < MADE_AT_ONCE; at++) {
+      const nonce = this.nonces.subarray(at * NONCE_BYTES, (at + 1) * NONCE_BYTES);
+      putCounters(counters.subarray(at * SHORT_BYTES, (at + 1) * SHORT_BYTES), nonce);
     }
-    this.used += NONCE_BYTES;
-    return this.nonces.subarray(this.used - NONCE_BYTES, this.used);
+    this.streams = this.cipher.update(counters);
+    this.used = 0;
   }
 
   /** The block of the check, then those of the text. */
   private streamOf(nonce: Uint8Array, bytes: number): Buffer {
-    const blocks = 1 + Math.ceil(bytes / BLOCK_BYTES);
-    const counters = Buffer.allocUnsafe(blocks * BLOCK_BYTES);
-    for (let block = 0; block < blocks; block++) {
-      counters.set(nonce, block * BLOCK_BYTES);
-      counters.writeUInt32BE(block, block * BLOCK_BYTES + NONCE_BYTES);
-    }
+    const counters = Buffer.allocUnsafe(BLOCK_BYTES * (1 + Math.ceil(bytes / BLOCK_BYTES)));
+    putCounters(counters, nonce);
     return this.cipher.update(counters);
+  }
+}
+
+/** Fills blocks with a nonce and their numbers. */
+function putCounters(blocks: Buffer, nonce: Uint8Array): void {
+  for (let at = 0; at < blocks.length; at += BLOCK_BYTES) {
+    blocks.set(nonce, at);
+    blocks.writeUInt32BE(at / BLOCK_BYTES, at + NONCE_BYTES);
   }
 }
 
