@@ -143,7 +143,7 @@ function verdictOf(
   return verdictOfTable(hook, answer, properties);
 }
 
-/** lua.md, section 3: of the conditional hooks only those that authorise go on after an error. */
+/** Of the conditional hooks only those that authorise go on after an error. */
 function errorOf(hook: LuaHook): AnyVerdict {
   const goesOn = hook.startsWith("auth_") || hook === "on_auth_m5";
   return goesOn ? "unavailable" : { error: "script_error" };

@@ -1,7 +1,7 @@
 /**
  * Recorded scenarios in which we differ from VerneMQ on purpose. `[keep, ...steps]`: the first `keep`
- * recorded steps, then these instead of the rest. `W-nn` and sections are those of mqtt.md; "5:" and
- * "3.1.1:" those of the standards.
+ * recorded steps, then these instead of the rest. `W-nn` numbers known weaknesses of VerneMQ; "5:" and
+ * "3.1.1:" are sections of the standards.
  */
 export type Change = readonly [keep: number, ...steps: string[]];
 

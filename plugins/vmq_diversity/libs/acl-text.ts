@@ -36,7 +36,7 @@ export class AclTexts {
 
   /**
    * `value` is a list of tables, the same as JSON text, as databases keep it, or nil. What cannot be used in
-   * a rule is a fault of that rule, if `isStrict` a LuaError where the type is wrong (lua.md, section 6).
+   * a rule is a fault of that rule, if `isStrict` a LuaError where the type is wrong.
    */
   of(value: LuaValue, kind: AclKind, isStrict: boolean): string {
     if (!Buffer.isBuffer(value)) return rulesText(value, kind, isStrict);

@@ -50,7 +50,7 @@ function isRefusal(error: unknown): boolean {
 /** The driver's own messages say nothing that the pool does not. */
 const SILENT = { log: () => undefined };
 
-/** Memcached (lua.md, section 4.3). */
+/** Memcached. */
 export const memcached: LibraryFactory = (host) => {
   const pools = new Pools<Pool<Client>>("memcached");
   const keyOf = (value: LuaValue): string => {

@@ -74,7 +74,7 @@ function cancelQuery(
   socket.end(request);
 }
 
-/** PostgreSQL, and CockroachDB, which speaks its protocol (lua.md, section 4.1). */
+/** PostgreSQL, and CockroachDB, which speaks its protocol. */
 function library(provider: "postgres" | "cockroachdb"): LibraryFactory {
   return (host) => {
     const pools = new Pools<Pool<PostgresSession>>(provider);

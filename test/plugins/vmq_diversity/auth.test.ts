@@ -16,7 +16,7 @@ import {
 } from "../../support/servers/databases.ts";
 import type { Service } from "../../support/servers/service.ts";
 
-/** The bundled scripts with real databases and real clients (lua.md, section 6). */
+/** The bundled scripts with real databases and real clients. */
 
 interface Row {
   readonly client: string;

@@ -19,7 +19,7 @@ import {
   startRedis,
 } from "../../support/servers/databases.ts";
 
-/** lua.md, sections 4.1 to 4.3, against real servers. */
+/** The modules for databases, against real servers. */
 
 let lua: TestHost;
 beforeAll(async () => {
@@ -81,7 +81,7 @@ describe.skipIf(!hasPostgres())("postgres", () => {
     expect(await run("return x([[SELECT date '2026-01-02' AS d]])[1].d")).toBe("2026-01-02");
   });
 
-  it("gives every type as lua.md says", async () => {
+  it("gives every type as the type of Lua that fits", async () => {
     expect(
       await run(
         "local r = x([[SELECT 1::int8 AS i, 1.5::float8 AS f, 2.25::numeric AS n, true AS b, '\\x00ff'::bytea AS y, '{\"a\":1}'::json AS j, ARRAY['p','q'] AS a]])[1] " +

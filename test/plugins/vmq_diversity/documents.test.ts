@@ -10,7 +10,7 @@ import {
   startRedis,
 } from "../../support/servers/databases.ts";
 
-/** Values of MongoDB, Redis and Memcached in Lua (lua.md, sections 4.2 and 4.3). */
+/** Values of MongoDB, Redis and Memcached in Lua. */
 
 let lua: TestHost;
 beforeAll(async () => {

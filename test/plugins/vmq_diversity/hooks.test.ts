@@ -3,7 +3,7 @@ import { freePort, waitFor } from "../../support/broker.ts";
 import { refusalOf, startLua } from "../../support/lua.ts";
 import { recordingPlugin } from "../../support/plugins.ts";
 
-/** Scripts in a broker with real clients (lua.md, sections 1 to 3 and Checks). */
+/** Scripts in a broker with real clients. */
 
 const BOB = { username: "bob", password: "pw", clientId: "c" };
 const register = (body: string): string =>

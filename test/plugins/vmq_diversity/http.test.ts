@@ -7,7 +7,7 @@ import { createCa, tempFolder } from "../../support/certs.ts";
 import { atEnd } from "../../support/cleanup.ts";
 import { startHost, type TestHost } from "../../support/lua-host.ts";
 
-/** HTTP requests of scripts (lua.md, section 4.4): limits, TLS, headers. */
+/** HTTP requests of scripts: limits, TLS, headers. */
 
 let lua: TestHost;
 beforeAll(async () => {

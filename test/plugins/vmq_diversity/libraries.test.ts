@@ -6,7 +6,7 @@ import { waitFor } from "../../support/broker.ts";
 import { atEnd } from "../../support/cleanup.ts";
 import { startHost, type TestHost } from "../../support/lua-host.ts";
 
-/** The modules without a database (lua.md, section 4). */
+/** The modules without a database. */
 
 let lua: TestHost;
 beforeAll(async () => {

@@ -4,7 +4,7 @@ import { beforeAll, describe, expect, it } from "vitest";
 import { tempDir } from "../../support/broker.ts";
 import { startHost, type TestHost } from "../../support/lua-host.ts";
 
-/** What a script can and cannot do; Lua as VerneMQ's scripts know it (lua.md, section 1). */
+/** What a script can and cannot do; Lua as VerneMQ's scripts know it. */
 
 let lua: TestHost;
 let folder: string;

@@ -5,7 +5,7 @@ import { tempDir, waitFor } from "../../support/broker.ts";
 import { refusalOf, startLua } from "../../support/lua.ts";
 import { hasRedis, startRedis } from "../../support/servers/databases.ts";
 
-/** Loading, changing and removing scripts (lua.md, section 1, Checks 18 to 20). */
+/** Loading, changing and removing scripts. */
 
 const answer = (value: string, more = ""): string =>
   `${more} local function reg(r) return ${value} end hooks = { auth_on_register = reg }`;

@@ -7,7 +7,7 @@ import {
   startPostgres,
 } from "../../support/servers/databases.ts";
 
-/** Values between SQL and Lua, and statements that stay prepared (lua.md, section 4.1). */
+/** Values between SQL and Lua, and statements that stay prepared. */
 
 let lua: TestHost;
 beforeAll(async () => {
