@@ -41,7 +41,8 @@ beforeAll(async () => {
   };
   const runtime = new LuaRuntime(api, marshal, {
     limits: { instructions: 1_000_000, memoryBytes: 1 << 24 },
-    libraries: { test: { wait } },
+    // The prelude takes `environment` for os.getenv.
+    libraries: { test: { wait }, environment: { getenv: () => undefined } },
     log: () => undefined,
   });
   engine = new Engine({
