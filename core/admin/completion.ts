@@ -23,7 +23,7 @@ export function candidates(
     for (const parameter of [...(command.flags ?? []), FORMAT]) {
       if (last.startsWith("-")) addParameter(found, parameter, "--", last);
     }
-    if (command.words !== undefined) for (const key of settings) found.add(key);
+    if (command.words?.includes("<variable>")) for (const key of settings) found.add(key);
     if (command.anyArgs !== undefined) for (const key of settings) found.add(`${key}=`);
   }
   return [...found].filter((word) => word.startsWith(last)).sort();

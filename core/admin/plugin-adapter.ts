@@ -1,5 +1,5 @@
 import type { PluginCommand } from "../hooks/define-plugin.ts";
-import type { Call, Command, Parameter } from "./command.ts";
+import { BadCommand, type Call, type Command, type Parameter } from "./command.ts";
 import { elementsOf } from "./elements.ts";
 
 /** A plugin's command as a row of the table. */
@@ -14,7 +14,8 @@ export function pluginCommand(command: PluginCommand): Command {
     ...(command.anyArgs === undefined ? {} : { anyArgs: command.anyArgs }),
     // A plugin that only has a usage line may be asked either way.
     flags: command.args === undefined ? [...flags, ...args.map(asFlag)] : flags,
-    run: async (call) => elementsOf(await command.run(valuesOf(call))),
+    ...(command.words === undefined ? {} : { words: wordsText(command.words) }),
+    run: async (call) => elementsOf(await command.run(valuesOf(call, command.words))),
   };
 }
 
@@ -42,8 +43,20 @@ function asFlag(parameter: Parameter): Parameter {
   return flag;
 }
 
-function valuesOf({ args, flags }: Call): Map<string, string> {
+function wordsText(names: readonly string[]): string {
+  return names.map((name) => `<${name}>`).join(" ");
+}
+
+function valuesOf(
+  { args, flags, words }: Call,
+  names: readonly string[] = [],
+): Map<string, string> {
   const values = new Map(args);
+  for (const [at, word] of words.entries()) {
+    const name = names[at];
+    if (name === undefined || values.has(name)) throw new BadCommand(`Invalid arguments: ${word} `);
+    values.set(name, word);
+  }
   for (const { name, value } of flags) values.set(name, value ?? "");
   return values;
 }

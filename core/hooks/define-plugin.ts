@@ -185,6 +185,8 @@ export interface PluginCommand {
   readonly help: string;
   /** Arguments with their meaning. */
   readonly args?: readonly PluginParameter[];
+  /** Arguments that may be typed without their names, in this order, behind the path. */
+  readonly words?: readonly string[];
   /** Any `key=value` is an argument, such as a setting; the help names them so. */
   readonly anyArgs?: string;
   /** Flags with their meaning. */

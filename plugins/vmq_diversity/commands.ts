@@ -34,6 +34,7 @@ export function scriptCommands(parts: CommandParts): PluginCommand[] {
     {
       path: ["script", "load"],
       usage: "script load path=FILE",
+      words: ["path"],
       help: "loads a script behind those that are loaded, until the next restart",
       run: (args) =>
         answered(
@@ -45,6 +46,7 @@ export function scriptCommands(parts: CommandParts): PluginCommand[] {
     {
       path: ["script", "reload"],
       usage: "script reload path=FILE",
+      words: ["path"],
       help: "loads a script's file again; when that fails, the old version goes on",
       run: (args) =>
         answered(
@@ -56,6 +58,7 @@ export function scriptCommands(parts: CommandParts): PluginCommand[] {
     {
       path: ["script", "unload"],
       usage: "script unload path=FILE",
+      words: ["path"],
       help: "takes a script out; running calls end on it",
       run: (args) => {
         const path = pathOf(args);
@@ -82,12 +85,14 @@ export function scriptCommands(parts: CommandParts): PluginCommand[] {
     {
       path: ["script", "check"],
       usage: "script check path=FILE",
+      words: ["path"],
       help: "loads a script apart from the running ones and names what is wrong with it",
       run: (args) => checkScript(pathOf(args), parts.offline),
     },
     {
       path: ["script", "run"],
       usage: "script run path=FILE hook=HOOK args=JSON",
+      words: ["path", "hook", "args"],
       help: "calls one hook of a script apart from the running ones and prints its answer",
       run: (args) =>
         runScript(pathOf(args), args.get("hook") ?? "", args.get("args") ?? "{}", parts.offline),

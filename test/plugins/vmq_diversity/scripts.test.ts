@@ -97,6 +97,11 @@ describe("vmq-admin script", () => {
     const { script, write, connect } = await startLua({ scripts: { "a.lua": answer("true") } });
     const good = write("sub/good.lua", answer("false"));
     expect((await script("check", `path=${good}`)).stdout).toContain("hooks: auth_on_register");
+    expect((await script("check", good)).stdout).toContain("hooks: auth_on_register");
+    const typed = ["run", good, "auth_on_register", '{"username":"u"}'] as const;
+    expect((await script(...typed)).stdout).toContain("verdict: ");
+    expect((await script(...typed, "more")).stdout).toContain("Invalid arguments: more");
+    expect((await script("check", good, `path=${good}`)).stdout).toContain("Invalid arguments");
     const typo = write("sub/typo.lua", "hooks = { auth_on_regster = function() end }");
     expect((await script("check", `path=${typo}`)).stderr).toContain(
       "there is no such hook, did you mean auth_on_register?",
